@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef FQ_INTERNAL_H
+#define FQ_INTERNAL_H
+
+/*
+ * What the sources share and hosts do not see. Order of knowledge: queue < timeline < device.
+ *
+ * The way of a signal, poster's side, is a climb through words that each tell the one above:
+ *
+ *     timeline.mark -> bank.dirty -> source.dirty -> queue.dirty (with the ARMED bit) -> fd
+ *
+ * and the owner walks the same way down. Each step is idempotent, so whoever finds a step
+ * unconfirmed does it himself; docs/memory-model.md has the argument.
+ */
+
+#include <stdalign.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <fenceq/fenceq.h>
+
+#include "atomics.h"
+
+#define FQ_CACHELINE 64
+#define FQ_WORD_BITS 64u
+
+#define fq_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+
+/* Zeroed, on a cache line of its own. Free with free(). */
+void *fq_alloc_aligned(size_t size);
+
+/* -- relay: has this round's change been told to the level above? ------------------------------ */
+
+/*
+ * A word that posters change by read-modify-write is watched by the owner through one bit (or tag)
+ * of a word above it. The owner takes that bit, begins a new round, then takes the word by a
+ * read-modify-write of his own. A poster changes the word, and unless somebody has already told the
+ * level above in the round it finds, does so and says that it is told.
+ */
+struct fq_relay {
+	fq_a64 round; /* owner writes */
+	fq_a64 told;  /* posters write: the round in which the level above was told */
+};
+
+/* Poster, after its change of the word. False: the level above has been told. */
+static inline bool fq_relay_untold(const struct fq_relay *r, uint64_t *round)
+{
+	*round = fq_load_acq(&r->round);        /* R1: pairs with R1 in fq_relay_begin */
+	return fq_load_acq(&r->told) != *round; /* R2: pairs with R2 in fq_relay_tell */
+}
+
+/* Poster, when the level above, and all above that, have been told. */
+static inline void fq_relay_tell(struct fq_relay *r, uint64_t round)
+{
+	fq_store_rel(&r->told, round); /* R2: the steps above come before this */
+}
+
+/*
+ * Owner, when the word is set up (nothing is told in its first round), and from then on between
+ * taking the bit above and taking the word.
+ */
+static inline void fq_relay_begin(struct fq_relay *r)
+{
+	/* R1: taking the bit above comes before this */
+	fq_store_rel(&r->round, fq_load_rlx(&r->round) + 1);
+}
+
+/* -- queue ------------------------------------------------------------------------------------- */
+
+/* Bit 0 of queue.dirty and the tag of queue.head. */
+#define FQ_ARMED 1u
+
+/* Something other than nodes that posters can make dirty; each has a bit of queue.dirty. */
+struct fq_source {
+	alignas(FQ_CACHELINE) fq_a64 dirty;
+	struct fq_relay relay;
+	struct fq_queue *queue;
+	uint64_t bit;
+	/* Owner: move what is dirty to the queue's ready list. */
+	void (*collect)(struct fq_source *source);
+	struct fq_source *next; /* owner: the others on the same bit */
+};
+
+/* What is to be done once at the end of a drain. */
+struct fq_flush {
+	struct fq_flush *next;
+	void (*run)(struct fq_flush *flush);
+	bool listed;
+};
+
+/* Owner. */
+void fq_queue_attach(struct fq_queue *q, struct fq_source *source);
+void fq_queue_detach(struct fq_queue *q, struct fq_source *source);
+void fq_queue_ready(struct fq_queue *q, struct fq_node *node);
+bool fq_queue_spend(struct fq_queue *q);
+void fq_queue_refund(struct fq_queue *q);
+void fq_queue_flush_later(struct fq_queue *q, struct fq_flush *flush);
+void fq_queue_flush_now(struct fq_queue *q);
+bool fq_queue_in_drain(const struct fq_queue *q);
+void fq_queue_forget(struct fq_queue *q, bool (*match)(struct fq_node *, void *), void *arg);
+
+/* Posters: the source's dirty word has changed. */
+void fq_source_tell(struct fq_source *source);
+
+/* -- timeline ---------------------------------------------------------------------------------- */
+
+/* What a timeline reports to; a device embeds one. */
+struct fq_sink {
+	struct fq_queue *queue;
+	void (*retire)(struct fq_sink *sink, struct fq_fence *fence, int status);
+	fq_a64 refused_unknown;
+	fq_a64 refused_invalid;
+	fq_a64 refused_range;
+	fq_a64 refused_stale;
+};
+
+/* In the mark's word below the token. A closed timeline takes no mark. */
+#define FQ_MARK_CLOSED 1u
+#define FQ_MARK_SHIFT 1
+
+struct fq_bank;
+
+/*
+ * States of the mark's word, and what may follow:
+ *   closed        -> open at base                     (owner: fq_timeline_open)
+ *   open at n     -> open at m, n < m <= submitted    (posters: fq_timeline_signal)
+ *   open at n     -> closed at n                      (owner: fq_timeline_close)
+ * Impossible: a smaller token, also across closed -> open (base is no smaller than any token that
+ * this device has given out to a timeline now closed); a poster changing a closed word.
+ */
+struct fq_timeline {
+	alignas(FQ_CACHELINE) fq_a64 mark;
+	struct fq_relay relay;
+	fq_a64 submitted; /* highest token given out */
+	fq_a64 base;      /* tokens up to here belong to earlier lives */
+	struct fq_bank *bank;
+	struct fq_sink *sink;
+	uint8_t ring;
+
+	alignas(FQ_CACHELINE) struct fq_node node; /* owner from here on */
+	struct fq_fence *first;
+	struct fq_fence **last;
+	uint64_t limit; /* the mark as last seen */
+	uint64_t pending;
+	bool ready; /* node is on the ready list */
+};
+
+_Static_assert(offsetof(struct fq_timeline, ring) < FQ_CACHELINE, "a poster touches one line");
+
+/* The timelines of one context. Recycled within its device, never freed before it. */
+struct fq_bank {
+	alignas(FQ_CACHELINE) fq_a64 dirty; /* a bit for each ring */
+	struct fq_relay relay;
+	struct fq_source *source;
+	fq_a64 ctx_id; /* FQ_CTX_NONE while on the free list */
+	uint8_t slot;  /* bit in source->dirty */
+	struct fq_bank *next_free;
+	fq_aptr ring[FQ_RINGS]; /* struct fq_timeline *, never replaced */
+};
+
+#define FQ_CTX_NONE UINT64_MAX
+
+/* 64 banks of one device. */
+struct fq_bank_group {
+	struct fq_source source;
+	struct fq_bank *bank[FQ_WORD_BITS];
+	unsigned used;
+	struct fq_bank_group *next;
+};
+
+struct fq_timeline *fq_timeline_create(struct fq_bank *bank, uint8_t ring, struct fq_sink *sink);
+void fq_timeline_open(struct fq_timeline *tl, uint64_t base);
+bool fq_timeline_is_open(const struct fq_timeline *tl);
+void fq_timeline_append(struct fq_timeline *tl, struct fq_fence *fence, uint64_t token);
+/* Takes no mark from here on. Returns the highest token it gave out. */
+uint64_t fq_timeline_close(struct fq_timeline *tl);
+/* Retires what is pending on a closed timeline: what its last mark covers with 0. */
+void fq_timeline_fail(struct fq_timeline *tl, int status);
+bool fq_timeline_owns(struct fq_node *node, void *sink);
+void fq_bank_group_collect(struct fq_source *source);
+
+/* -- table: context id -> bank ----------------------------------------------------------------- */
+
+struct fq_table_slots;
+
+struct fq_table {
+	fq_a64 version;
+	fq_aptr current; /* struct fq_table_slots * */
+	uint32_t multiplier;
+	uint32_t live; /* owner from here on */
+	uint32_t used; /* live and removed */
+	struct fq_table_slots *spare;
+	struct fq_table_slots *outgrown;
+};
+
+int fq_table_init(struct fq_table *t);
+void fq_table_fini(struct fq_table *t);
+int fq_table_insert(struct fq_table *t, struct fq_bank *bank);
+void fq_table_remove(struct fq_table *t, const struct fq_bank *bank);
+struct fq_bank *fq_table_find(const struct fq_table *t, uint32_t ctx_id);
+
+#endif /* FQ_INTERNAL_H */

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+#define DIRTY_BITS 63u /* bit 0 of the word is FQ_ARMED */
+
+/*
+ * Two words that posters change, head (nodes) and dirty (sources); both carry the armed mark, so
+ * that a poster learns from its own read-modify-write whether anybody may be asleep.
+ *
+ * States of each: empty -> armed          (owner: arm)
+ *                 empty, armed -> posted  (poster; the armed mark stays as it was)
+ *                 any -> empty            (owner: collect)
+ * Impossible: armed -> empty other than by collect, posted -> armed.
+ *
+ * The armed mark stays when something is posted: the poster that wakes the owner may be stopped
+ * before its write, and the next one must see that it is still to be done.
+ */
+struct fq_queue {
+	alignas(FQ_CACHELINE) fq_aptr head;
+	fq_a64 dirty;
+
+	alignas(FQ_CACHELINE) struct fq_relay wake; /* round: number of the arm; told: fd written */
+	struct fq_notifier notifier;
+	fq_a64 notifier_writes;
+
+	alignas(FQ_CACHELINE) struct fq_node *ready_first; /* owner from here on */
+	struct fq_node **ready_last;
+	struct fq_flush *flush_first;
+	struct fq_flush **flush_last;
+	unsigned left;      /* budget of the innermost drain */
+	unsigned depth;     /* drains on the stack */
+	unsigned sleepers;  /* who may be asleep */
+	unsigned attached;  /* sources */
+	unsigned next_slot; /* where the next source goes */
+	bool kicked;        /* the fd was written for what a drain left behind */
+	bool hooks;
+	fq_a64 completions;
+	fq_a64 drains;
+	fq_a64 empty_drains;
+	fq_a64 budget_stops;
+	fq_a64 notifier_clears;
+	struct fq_source *sources[DIRTY_BITS];
+};
+
+void *fq_alloc_aligned(size_t size)
+{
+	size_t rounded = (size + FQ_CACHELINE - 1) & ~(size_t)(FQ_CACHELINE - 1);
+	void *p = aligned_alloc(FQ_CACHELINE, rounded);
+
+	return p ? memset(p, 0, rounded) : NULL;
+}
+
+int fq_queue_create(struct fq_queue **out, unsigned flags)
+{
+	struct fq_queue *q;
+	int err;
+
+	if (!out || (flags & ~(FQ_QUEUE_HOOKS | FQ_QUEUE_PIPE)))
+		return -EINVAL;
+	q = fq_alloc_aligned(sizeof(*q));
+	if (!q)
+		return -ENOMEM;
+	err = fq_notifier_init(&q->notifier, flags & FQ_QUEUE_PIPE ? FQ_NOTIFIER_PIPE : 0);
+	if (err) {
+		free(q);
+		return err;
+	}
+	q->ready_last = &q->ready_first;
+	q->flush_last = &q->flush_first;
+	q->hooks = flags & FQ_QUEUE_HOOKS;
+	if (!q->hooks) {
+		q->sleepers = 1; /* somebody polls the fd, whenever no drain runs */
+		fq_relay_begin(&q->wake);
+		fq_ptr_store_rel(&q->head, (void *)(uintptr_t)FQ_ARMED);
+		fq_store_rel(&q->dirty, FQ_ARMED);
+	}
+	*out = q;
+	return 0;
+}
+
+static bool has_armed_tag(const void *head)
+{
+	return (uintptr_t)head & FQ_ARMED;
+}
+
+static struct fq_node *untagged(void *head)
+{
+	return (struct fq_node *)((uintptr_t)head & ~(uintptr_t)FQ_ARMED);
+}
+
+int fq_queue_destroy(struct fq_queue *q)
+{
+	if (!q)
+		return 0;
+	/* A late poster may have left the bit of a source that is gone; it means nothing any more. */
+	if (q->attached || q->depth || q->ready_first || untagged(fq_ptr_load_rlx(&q->head)))
+		return -EBUSY;
+	fq_notifier_fini(&q->notifier);
+	free(q);
+	return 0;
+}
+
+int fq_queue_fd(const struct fq_queue *q)
+{
+	return q->notifier.rfd;
+}
+
+/* -- posters ----------------------------------------------------------------------------------- */
+
+/* Called by a poster that saw the armed mark in its own post. */
+static void wake(struct fq_queue *q)
+{
+	uint64_t round;
+
+	if (!fq_relay_untold(&q->wake, &round))
+		return;
+	fq_count(&q->notifier_writes);
+	fq_notifier_signal(&q->notifier);
+	fq_relay_tell(&q->wake, round);
+}
+
+static void push(struct fq_queue *q, struct fq_node *top, struct fq_node *bottom)
+{
+	void *old = fq_ptr_load_rlx(&q->head);
+	void *new;
+
+	do {
+		bottom->next = untagged(old);
+		new = (void *)((uintptr_t)top | has_armed_tag(old));
+		/* Q1: release pairs with the acquire of Q1 in collect; acquire with Q2 in arm */
+	} while (!fq_ptr_cas_acqrel(&q->head, &old, new));
+	if (has_armed_tag(old))
+		wake(q);
+}
+
+void fq_queue_push(struct fq_queue *q, struct fq_node *node)
+{
+	push(q, node, node);
+}
+
+static struct fq_node *reversed(struct fq_node *node)
+{
+	struct fq_node *top = NULL;
+
+	while (node) {
+		struct fq_node *next = node->next;
+
+		node->next = top;
+		top = node;
+		node = next;
+	}
+	return top;
+}
+
+void fq_queue_push_batch(struct fq_queue *q, struct fq_node *first)
+{
+	if (first)
+		push(q, reversed(first), first);
+}
+
+void fq_source_tell(struct fq_source *source)
+{
+	struct fq_queue *q = source->queue;
+	uint64_t round;
+
+	if (!fq_relay_untold(&source->relay, &round))
+		return;
+	/* Q3: release pairs with the acquire of Q3 in collect; acquire with Q4 in arm */
+	fq_or_acqrel(&q->dirty, source->bit);
+	/*
+	 * The same word again, so at least as new as the line above left it: if it was armed there
+	 * and is not here, the owner has taken the bit in between.
+	 */
+	if (fq_load_acq(&q->dirty) & FQ_ARMED) /* Q4 */
+		wake(q);
+	fq_relay_tell(&source->relay, round);
+}
+
+/* -- owner: what is ready ---------------------------------------------------------------------- */
+
+void fq_queue_ready(struct fq_queue *q, struct fq_node *node)
+{
+	node->next = NULL;
+	*q->ready_last = node;
+	q->ready_last = &node->next;
+}
+
+static struct fq_node *take_ready(struct fq_queue *q)
+{
+	struct fq_node *node = q->ready_first;
+
+	if (node) {
+		q->ready_first = node->next;
+		if (!q->ready_first)
+			q->ready_last = &q->ready_first;
+	}
+	return node;
+}
+
+void fq_queue_forget(struct fq_queue *q, bool (*match)(struct fq_node *, void *), void *arg)
+{
+	struct fq_node **link = &q->ready_first;
+
+	while (*link) {
+		if (match(*link, arg))
+			*link = (*link)->next;
+		else
+			link = &(*link)->next;
+	}
+	q->ready_last = link;
+}
+
+/* Takes all that was posted to the ready list. True when the queue was armed until now. */
+static bool collect(struct fq_queue *q)
+{
+	void *head = fq_ptr_xchg_acqrel(&q->head, NULL); /* Q1 */
+	uint64_t dirty = fq_xchg_acqrel(&q->dirty, 0);   /* Q3 */
+	struct fq_node *last = untagged(head);
+
+	if (last) {
+		*q->ready_last = reversed(last);
+		q->ready_last = &last->next;
+	}
+	for (uint64_t bits = dirty & ~(uint64_t)FQ_ARMED; bits; bits &= bits - 1) {
+		struct fq_source *s = q->sources[__builtin_ctzll(bits) - 1];
+
+		for (; s; s = s->next)
+			s->collect(s);
+	}
+	return has_armed_tag(head) || (dirty & FQ_ARMED);
+}
+
+static bool posted(const struct fq_queue *q)
+{
+	return untagged(fq_ptr_load_rlx(&q->head)) ||
+	       (fq_load_rlx(&q->dirty) & ~(uint64_t)FQ_ARMED);
+}
+
+bool fq_queue_pending(const struct fq_queue *q)
+{
+	return q->ready_first || posted(q);
+}
+
+/* Only with an empty ready list. False when something was posted; half an arm does no harm. */
+static bool arm(struct fq_queue *q)
+{
+	void *head = NULL;
+	uint64_t dirty = 0;
+
+	if (posted(q))
+		return false;
+	/* The number of the arm comes before the mark: a poster that sees the mark sees it. */
+	fq_relay_begin(&q->wake);
+	if (!fq_ptr_cas_acqrel(&q->head, &head, (void *)(uintptr_t)FQ_ARMED) && /* Q2 */
+	    head != (void *)(uintptr_t)FQ_ARMED)
+		return false;
+	return fq_cas_acqrel(&q->dirty, &dirty, FQ_ARMED) || dirty == FQ_ARMED; /* Q4 */
+}
+
+static void clear_fd(struct fq_queue *q)
+{
+	q->kicked = false;
+	if (fq_notifier_clear(&q->notifier))
+		fq_count_owner(&q->notifier_clears, 1);
+}
+
+static void kick(struct fq_queue *q)
+{
+	if (q->kicked)
+		return;
+	q->kicked = true;
+	fq_count(&q->notifier_writes);
+	fq_notifier_signal(&q->notifier);
+}
+
+/* -- owner: drain ------------------------------------------------------------------------------ */
+
+bool fq_queue_spend(struct fq_queue *q)
+{
+	if (!q->left)
+		return false;
+	q->left--;
+	return true;
+}
+
+void fq_queue_refund(struct fq_queue *q)
+{
+	q->left++;
+}
+
+static void run_ready(struct fq_queue *q)
+{
+	for (;;) {
+		struct fq_node *node;
+
+		if (!q->ready_first && posted(q))
+			collect(q);
+		if (!q->ready_first || !fq_queue_spend(q))
+			return;
+		node = take_ready(q);
+		node->run(node);
+	}
+}
+
+bool fq_queue_in_drain(const struct fq_queue *q)
+{
+	return q->depth;
+}
+
+void fq_queue_flush_later(struct fq_queue *q, struct fq_flush *flush)
+{
+	if (flush->listed)
+		return;
+	flush->listed = true;
+	flush->next = NULL;
+	*q->flush_last = flush;
+	q->flush_last = &flush->next;
+}
+
+void fq_queue_flush_now(struct fq_queue *q)
+{
+	struct fq_flush *flush;
+
+	while ((flush = q->flush_first)) {
+		q->flush_first = flush->next;
+		if (!q->flush_first)
+			q->flush_last = &q->flush_first;
+		flush->listed = false;
+		flush->run(flush);
+	}
+}
+
+/*
+ * While somebody may be asleep a drain ends armed, or with the fd readable. It arms before it
+ * flushes, so that it need not flush twice when something is posted at the last moment.
+ */
+static unsigned drain(struct fq_queue *q, unsigned budget)
+{
+	unsigned outer = q->left;
+	bool armed = false;
+	unsigned done;
+
+	q->left = budget;
+	q->depth++;
+	do {
+		run_ready(q);
+	} while (q->sleepers && !q->ready_first && !(armed = arm(q)) && q->left);
+	done = budget - q->left;
+	if (!armed && !q->left && fq_queue_pending(q)) {
+		fq_count_owner(&q->budget_stops, 1);
+		if (q->sleepers)
+			kick(q);
+	}
+	fq_queue_flush_now(q);
+	q->depth--;
+	q->left = outer;
+	fq_count_owner(&q->drains, 1);
+	if (done)
+		fq_count_owner(&q->completions, done);
+	else
+		fq_count_owner(&q->empty_drains, 1);
+	return done;
+}
+
+unsigned fq_queue_drain(struct fq_queue *q, unsigned budget)
+{
+	if (collect(q) || q->kicked)
+		clear_fd(q);
+	return drain(q, budget);
+}
+
+unsigned fq_queue_poll(struct fq_queue *q, unsigned budget)
+{
+	if (!fq_queue_pending(q)) {
+		fq_count_owner(&q->drains, 1);
+		fq_count_owner(&q->empty_drains, 1);
+		return 0;
+	}
+	return drain(q, budget);
+}
+
+/* -- owner: sleep ------------------------------------------------------------------------------ */
+
+bool fq_queue_prepare(struct fq_queue *q, struct fq_waiter *w)
+{
+	if (q->ready_first || !arm(q))
+		return false;
+	if (!w->asleep) {
+		w->asleep = true;
+		q->sleepers++;
+	}
+	return true;
+}
+
+void fq_queue_check(struct fq_queue *q, struct fq_waiter *w)
+{
+	if (!w->asleep)
+		return;
+	w->asleep = false;
+	/* Another sleeper relies on the arm: the drain that follows will renew it. */
+	if (--q->sleepers)
+		return;
+	collect(q);
+	clear_fd(q);
+}
+
+int fq_queue_wait(struct fq_queue *q, int64_t timeout_ns)
+{
+	struct fq_waiter w = {false};
+	int got;
+
+	if (!q->hooks)
+		return fq_notifier_wait(&q->notifier, timeout_ns);
+	if (!fq_queue_prepare(q, &w))
+		return 1;
+	got = fq_notifier_wait(&q->notifier, timeout_ns);
+	fq_queue_check(q, &w);
+	return got;
+}
+
+/* -- owner: sources ---------------------------------------------------------------------------- */
+
+void fq_queue_attach(struct fq_queue *q, struct fq_source *source)
+{
+	unsigned slot = q->next_slot++ % DIRTY_BITS;
+
+	fq_relay_begin(&source->relay);
+	source->queue = q;
+	source->bit = UINT64_C(2) << slot;
+	source->next = q->sources[slot];
+	q->sources[slot] = source;
+	q->attached++;
+}
+
+void fq_queue_detach(struct fq_queue *q, struct fq_source *source)
+{
+	struct fq_source **link = &q->sources[__builtin_ctzll(source->bit) - 1];
+
+	while (*link != source)
+		link = &(*link)->next;
+	*link = source->next;
+	q->attached--;
+}
+
+void fq_queue_get_stats(const struct fq_queue *q, struct fq_queue_stats *out)
+{
+	*out = (struct fq_queue_stats){
+		.completions = fq_load_rlx(&q->completions),
+		.drains = fq_load_rlx(&q->drains),
+		.empty_drains = fq_load_rlx(&q->empty_drains),
+		.budget_stops = fq_load_rlx(&q->budget_stops),
+		.arms = fq_load_rlx(&q->wake.round),
+		.notifier_writes = fq_load_rlx(&q->notifier_writes),
+		.notifier_clears = fq_load_rlx(&q->notifier_clears),
+	};
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+/* Fences a timeline may retire before the next one has its turn. */
+#define TURN 16
+
+/* -- posters ----------------------------------------------------------------------------------- */
+
+/* Climbs from the mark to the queue, as far as nobody else has done so for this round. */
+static void tell_owner(struct fq_timeline *tl)
+{
+	struct fq_bank *bank = tl->bank;
+	uint64_t round, bank_round;
+
+	if (!fq_relay_untold(&tl->relay, &round))
+		return;
+	/* T2: release pairs with the acquire of T2 in collect_bank */
+	fq_or_acqrel(&bank->dirty, UINT64_C(1) << tl->ring);
+	if (fq_relay_untold(&bank->relay, &bank_round)) {
+		/* T3: release pairs with the acquire of T3 in fq_bank_group_collect */
+		fq_or_acqrel(&bank->source->dirty, UINT64_C(1) << bank->slot);
+		fq_source_tell(bank->source);
+		fq_relay_tell(&bank->relay, bank_round);
+	}
+	fq_relay_tell(&tl->relay, round);
+}
+
+static int refuse(fq_a64 *counter, int err)
+{
+	fq_count(counter);
+	return err;
+}
+
+int fq_timeline_signal(struct fq_timeline *tl, uint64_t token)
+{
+	uint64_t mark;
+
+	if (!tl)
+		return -EINVAL;
+	if (!token)
+		return refuse(&tl->sink->refused_invalid, -EINVAL);
+	mark = fq_load_acq(&tl->mark); /* T1, T4: pairs with fq_timeline_open */
+	do {
+		if (mark & FQ_MARK_CLOSED)
+			return refuse(&tl->sink->refused_stale, -ESTALE);
+		if (token <= mark >> FQ_MARK_SHIFT) {
+			if (token <= fq_load_rlx(&tl->base))
+				return refuse(&tl->sink->refused_stale, -ESTALE);
+			break; /* covered, but perhaps by a poster that has not told the owner */
+		}
+		if (token > fq_load_rlx(&tl->submitted))
+			return refuse(&tl->sink->refused_range, -ERANGE);
+		/* T1: release pairs with the acquire of T1 in visit */
+	} while (!fq_cas_acqrel(&tl->mark, &mark, token << FQ_MARK_SHIFT));
+	tell_owner(tl);
+	return 0;
+}
+
+/* -- owner: from the queue down to the mark ---------------------------------------------------- */
+
+static bool retirable(const struct fq_timeline *tl)
+{
+	return tl->first && tl->first->token <= tl->limit;
+}
+
+static void make_ready(struct fq_timeline *tl)
+{
+	if (tl->ready)
+		return;
+	tl->ready = true;
+	fq_queue_ready(tl->sink->queue, &tl->node);
+}
+
+static void visit(struct fq_timeline *tl)
+{
+	fq_relay_begin(&tl->relay);
+	/*
+	 * T1: a read-modify-write that changes nothing. A poster whose own comes later finds the
+	 * new round; one whose own came earlier is seen here.
+	 */
+	tl->limit = fq_add_acqrel(&tl->mark, 0) >> FQ_MARK_SHIFT;
+	if (retirable(tl))
+		make_ready(tl);
+}
+
+static void collect_bank(struct fq_bank *bank)
+{
+	uint64_t rings;
+
+	fq_relay_begin(&bank->relay);
+	rings = fq_xchg_acqrel(&bank->dirty, 0); /* T2 */
+	for (; rings; rings &= rings - 1)
+		visit(fq_ptr_load_rlx(&bank->ring[__builtin_ctzll(rings)]));
+}
+
+void fq_bank_group_collect(struct fq_source *source)
+{
+	struct fq_bank_group *group = fq_container_of(source, struct fq_bank_group, source);
+	uint64_t banks;
+
+	fq_relay_begin(&source->relay);
+	banks = fq_xchg_acqrel(&source->dirty, 0); /* T3 */
+	for (; banks; banks &= banks - 1)
+		collect_bank(group->bank[__builtin_ctzll(banks)]);
+}
+
+static struct fq_fence *take_first(struct fq_timeline *tl)
+{
+	struct fq_fence *fence = tl->first;
+
+	tl->first = fence->next;
+	if (!tl->first)
+		tl->last = &tl->first;
+	tl->pending--;
+	fence->timeline = NULL;
+	return fence;
+}
+
+/*
+ * One turn. While a callback runs the timeline stands on the ready list whenever there is more to
+ * retire, so that a nested drain goes on where this one is.
+ */
+static void run_turn(struct fq_node *node)
+{
+	struct fq_timeline *tl = fq_container_of(node, struct fq_timeline, node);
+	struct fq_queue *q = tl->sink->queue;
+
+	tl->ready = false;
+	if (!retirable(tl)) {
+		fq_queue_refund(q);
+		return;
+	}
+	for (unsigned n = 1;; n++) {
+		struct fq_fence *fence = take_first(tl);
+
+		if (retirable(tl))
+			make_ready(tl);
+		tl->sink->retire(tl->sink, fence, 0);
+		if (n == TURN || !retirable(tl) || !fq_queue_spend(q))
+			return;
+	}
+}
+
+bool fq_timeline_owns(struct fq_node *node, void *sink)
+{
+	return node->run == run_turn &&
+	       fq_container_of(node, struct fq_timeline, node)->sink == sink;
+}
+
+/* -- owner: life ------------------------------------------------------------------------------- */
+
+struct fq_timeline *fq_timeline_create(struct fq_bank *bank, uint8_t ring, struct fq_sink *sink)
+{
+	struct fq_timeline *tl = fq_alloc_aligned(sizeof(*tl));
+
+	if (!tl)
+		return NULL;
+	tl->bank = bank;
+	tl->ring = ring;
+	tl->sink = sink;
+	tl->node.run = run_turn;
+	tl->last = &tl->first;
+	fq_relay_begin(&tl->relay);
+	fq_store_rlx(&tl->mark, FQ_MARK_CLOSED);
+	return tl;
+}
+
+void fq_timeline_open(struct fq_timeline *tl, uint64_t base)
+{
+	fq_store_rlx(&tl->base, base);
+	fq_store_rlx(&tl->submitted, base);
+	tl->limit = base;
+	/* T4: the base is there for whoever sees this life's mark. Closed, so no poster writes it. */
+	fq_store_rel(&tl->mark, base << FQ_MARK_SHIFT);
+}
+
+bool fq_timeline_is_open(const struct fq_timeline *tl)
+{
+	return !(fq_load_rlx(&tl->mark) & FQ_MARK_CLOSED);
+}
+
+void fq_timeline_append(struct fq_timeline *tl, struct fq_fence *fence, uint64_t token)
+{
+	fence->token = token;
+	fence->timeline = tl;
+	fence->next = NULL;
+	*tl->last = fence;
+	tl->last = &fence->next;
+	tl->pending++;
+	/* Relaxed: whoever has the token got it from this thread, by whatever handed it over. */
+	fq_store_rlx(&tl->submitted, token);
+}
+
+uint64_t fq_timeline_close(struct fq_timeline *tl)
+{
+	fq_or_acqrel(&tl->mark, FQ_MARK_CLOSED); /* T1: no poster changes the word from here on */
+	tl->limit = fq_load_acq(&tl->mark) >> FQ_MARK_SHIFT;
+	return fq_load_rlx(&tl->submitted);
+}
+
+void fq_timeline_fail(struct fq_timeline *tl, int status)
+{
+	while (tl->first) {
+		struct fq_fence *fence = take_first(tl);
+
+		tl->sink->retire(tl->sink, fence, fence->token <= tl->limit ? 0 : status);
+	}
+}
+
+uint64_t fq_timeline_pending(const struct fq_timeline *tl)
+{
+	return tl->pending;
+}
+
+uint64_t fq_timeline_token(const struct fq_timeline *tl)
+{
+	uint64_t submitted = fq_load_rlx(&tl->submitted);
+
+	return submitted == fq_load_rlx(&tl->base) ? 0 : submitted;
+}

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+
+#include "vring_internal.h"
+
+/* The split layout (virtio 1.2, 2.7). */
+
+#define DESC_BYTES 16u
+#define DESC_NEXT 1u
+#define DESC_WRITE 2u
+#define DESC_INDIRECT 4u
+
+#define AVAIL_NO_INTERRUPT 1u
+#define USED_NO_NOTIFY 1u
+
+/* Offsets in 16-bit words, the same in both rings. */
+enum {
+	RING_FLAGS,
+	RING_IDX,
+	RING_WORDS
+};
+
+struct desc {
+	uint64_t addr;
+	uint32_t len;
+	uint16_t flags;
+	uint16_t next;
+};
+
+struct table {
+	uint64_t gpa;
+	const char *hva;
+	uint64_t mapped; /* bytes at hva; the rest, if any, lies in other regions */
+	uint32_t count;
+};
+
+static struct desc desc_from_words(uint64_t first, uint64_t second)
+{
+	return (struct desc){
+		.addr = first,
+		.len = (uint32_t)second,
+		.flags = (uint16_t)(second >> 32),
+		.next = (uint16_t)(second >> 48),
+	};
+}
+
+/* Indirect tables need no alignment and may cross regions anywhere. */
+static int desc_read_bytes(const struct fq_mem *mem, uint64_t gpa, struct desc *desc)
+{
+	uint64_t words[2] = {0, 0};
+
+	for (uint32_t i = 0; i < DESC_BYTES; i++) {
+		const volatile uint8_t *byte = fq_mem_at(mem, gpa + i, 1);
+
+		if (!byte)
+			return -EFAULT;
+		words[i / 8] |= (uint64_t)*byte << (i % 8 * 8);
+	}
+	*desc = desc_from_words(words[0], words[1]);
+	return 0;
+}
+
+/* Two loads, so that no field can change between its check and its use. */
+static int desc_read(const struct fq_mem *mem, const struct table *table, uint32_t i,
+		     struct desc *desc)
+{
+	uint64_t offset = (uint64_t)i * DESC_BYTES;
+	const char *p = table->hva + offset;
+
+	if (offset + DESC_BYTES > table->mapped || (uintptr_t)p % sizeof(uint64_t))
+		return desc_read_bytes(mem, table->gpa + offset, desc);
+
+	const uint64_t *words = (const void *)p;
+
+	*desc = desc_from_words(fq_le64(fq_load64_rlx(&words[0])),
+				fq_le64(fq_load64_rlx(&words[1])));
+	return 0;
+}
+
+/* WRITE is ignored here, as 2.7.5.3.2 demands. */
+static int table_enter(const struct fq_vring *vr, struct table *table, const struct desc *desc)
+{
+	if (!(vr->features & FQ_VRING_INDIRECT) || (desc->flags & DESC_NEXT) || !desc->len ||
+	    desc->len % DESC_BYTES)
+		return -EBADMSG;
+	if (desc->len - 1 > UINT64_MAX - desc->addr)
+		return -EFAULT;
+	table->gpa = desc->addr;
+	table->count = desc->len / DESC_BYTES;
+	table->mapped = desc->len;
+	table->hva = fq_mem_piece(vr->mem, desc->addr, &table->mapped);
+	return table->hva ? 0 : -EFAULT;
+}
+
+static int chain_walk(const struct fq_vring *vr, struct fq_walk *walk, uint16_t head)
+{
+	const struct fq_split *s = &vr->split;
+	struct table table = {
+		.gpa = s->desc_gpa,
+		.hva = s->desc,
+		.mapped = (uint64_t)vr->size * DESC_BYTES,
+		.count = vr->size,
+	};
+	uint32_t i = head, left = vr->size;
+	bool indirect = false;
+
+	for (;;) {
+		struct desc desc;
+		int r = desc_read(vr->mem, &table, i, &desc);
+
+		if (r)
+			return r;
+		if (desc.flags & DESC_INDIRECT) {
+			r = indirect ? -EBADMSG : table_enter(vr, &table, &desc);
+			if (r)
+				return r;
+			indirect = true;
+			i = 0;
+			continue;
+		}
+		/* A loop is a chain longer than the ring; so none is ever walked further. */
+		if (!left--)
+			return -ELOOP;
+		r = fq_walk_add(vr, walk, desc.addr, desc.len, desc.flags & DESC_WRITE);
+		if (r || !(desc.flags & DESC_NEXT))
+			return r;
+		if (desc.next >= table.count)
+			return -EBADMSG;
+		i = desc.next;
+	}
+}
+
+/* The driver's index is only read again when all that it showed is taken. */
+static int available(struct fq_vring *vr)
+{
+	struct fq_split *s = &vr->split;
+
+	if (s->avail_seen != vr->avail)
+		return 1;
+
+	/* V2: pairs with the driver's release of the available index. */
+	uint16_t idx = fq_le16(fq_load16_acq(&s->avail[RING_IDX]));
+
+	if (idx == vr->avail)
+		return 0;
+	if ((uint16_t)(idx - vr->avail) > vr->size)
+		return -EPROTO;
+	s->avail_seen = idx;
+	return 1;
+}
+
+static int split_pop(struct fq_vring *vr, struct fq_vring_chain *chain, uint16_t *id)
+{
+	struct fq_split *s = &vr->split;
+	struct fq_walk walk = {.chain = chain};
+	int r = available(vr);
+
+	if (r <= 0)
+		return r;
+
+	uint32_t slot = vr->avail & (vr->size - 1);
+	uint16_t head = fq_le16(fq_load16_rlx(&s->avail[RING_WORDS + slot]));
+
+	if (head >= vr->size || fq_head_busy(vr, head))
+		return -EPROTO;
+	r = chain_walk(vr, &walk, head);
+	if (r)
+		return r;
+	if (walk.pieces > chain->iov_max)
+		return -E2BIG;
+	vr->avail++;
+	*id = head;
+	return 1;
+}
+
+static void split_put(struct fq_vring *vr, uint16_t id, uint32_t len)
+{
+	uint32_t *element = &vr->split.elements[2 * (vr->used & (vr->size - 1))];
+
+	fq_store32_rlx(&element[0], fq_le32(id));
+	fq_store32_rlx(&element[1], fq_le32(len));
+}
+
+/*
+ * Has the index passed used_event since it was last looked at? How far it went is not cut to 16
+ * bits: a batch of 2^16 or more would have passed every used_event there is. Measured from the last
+ * look and not from the last interrupt: after a lap of the index without interrupts (the driver
+ * polled) that distance would say nothing any more.
+ */
+static bool event_passed(struct fq_vring *vr)
+{
+	struct fq_split *s = &vr->split;
+	uint16_t event = fq_le16(fq_load16_rlx(&s->avail[RING_WORDS + vr->size]));
+	bool passed = (uint16_t)(vr->used - event - 1) < vr->used - s->checked;
+
+	/* What was shown before this vring existed may still be waiting for its interrupt. */
+	passed |= !s->has_checked;
+	s->has_checked = true;
+	s->checked = vr->used;
+	return passed;
+}
+
+static bool split_publish(struct fq_vring *vr)
+{
+	struct fq_split *s = &vr->split;
+
+	/* V1: pairs with the driver's acquire of the used index. */
+	fq_store16_rel(&s->used[RING_IDX], fq_le16((uint16_t)vr->used));
+	/* V3: pairs with the driver's full barrier before its last look at the used index. */
+	fq_full_barrier();
+	if (vr->features & FQ_VRING_EVENT_IDX)
+		return event_passed(vr);
+	return !(fq_le16(fq_load16_rlx(&s->avail[RING_FLAGS])) & AVAIL_NO_INTERRUPT);
+}
+
+/* With EVENT_IDX the flag means nothing, and an avail_event that has been passed asks for nothing. */
+static void split_disable_kick(struct fq_vring *vr)
+{
+	if (!(vr->features & FQ_VRING_EVENT_IDX))
+		fq_store16_rlx(&vr->split.used[RING_FLAGS], fq_le16(USED_NO_NOTIFY));
+}
+
+static bool split_enable_kick(struct fq_vring *vr)
+{
+	struct fq_split *s = &vr->split;
+
+	if (vr->features & FQ_VRING_EVENT_IDX)
+		fq_store16_rlx(s->avail_event, fq_le16(vr->avail));
+	else
+		fq_store16_rlx(&s->used[RING_FLAGS], 0);
+	/* V4: pairs with the driver's full barrier before it looks whether a kick is wanted. */
+	fq_full_barrier();
+	/* An index that makes no sense is "available" as well: pop tells what is wrong with it. */
+	return fq_le16(fq_load16_rlx(&s->avail[RING_IDX])) != vr->avail;
+}
+
+static const struct fq_vring_ops split_ops = {
+	.pop = split_pop,
+	.put = split_put,
+	.publish = split_publish,
+	.disable_kick = split_disable_kick,
+	.enable_kick = split_enable_kick,
+};
+
+/* The host's pointer is checked too: a region need not be aligned as its guest address is. */
+static int ring_part(const struct fq_mem *mem, uint64_t gpa, uint64_t len, unsigned align,
+		     void **out)
+{
+	if (gpa % align)
+		return -EINVAL;
+	*out = fq_mem_at(mem, gpa, len);
+	if (!*out)
+		return -EFAULT;
+	return (uintptr_t)*out % align ? -EINVAL : 0;
+}
+
+int fq_split_init(struct fq_vring *vr, const struct fq_vring_config *config)
+{
+	struct fq_split *s = &vr->split;
+	uint64_t size = config->size;
+	uint64_t event = config->features & FQ_VRING_EVENT_IDX ? 2 : 0;
+	void *desc, *driver, *device;
+	int r;
+
+	if (size & (size - 1))
+		return -EINVAL;
+	r = ring_part(config->mem, config->desc, size * DESC_BYTES, DESC_BYTES, &desc);
+	if (!r)
+		r = ring_part(config->mem, config->driver, 4 + 2 * size + event, 2, &driver);
+	if (!r)
+		r = ring_part(config->mem, config->device, 4 + 8 * size + event, 4, &device);
+	if (r)
+		return r;
+	s->desc = desc;
+	s->desc_gpa = config->desc;
+	s->avail = driver;
+	s->used = device;
+	s->elements = (uint32_t *)device + 1;
+	s->avail_event = (uint16_t *)(s->elements + 2 * size);
+	s->avail_seen = config->avail_idx;
+	vr->ops = &split_ops;
+	return 0;
+}
