@@ -26,6 +26,7 @@
 #include "../unit/split_driver.h"
 #include "stress.h"
 
+#define KINDS 8u       /* of features, and of drivers */
 #define SIZE_LOG_MAX 7 /* 128 */
 #define CHAINS_PER_ROUND 20000u
 #define PATIENCE_MS 20000
@@ -75,6 +76,15 @@ static bool fd_wait(int fd, int timeout)
 	if (r)
 		STRESS_CHECK(read(fd, &n, sizeof(n)) == sizeof(n), "read of an eventfd");
 	return r > 0;
+}
+
+/* A few nanoseconds each: to meet the other side in the middle of what it does. */
+static void dawdle(uint64_t *random)
+{
+	uint64_t n = stress_random(random) % 512;
+
+	while (n--)
+		atomic_signal_fence(memory_order_seq_cst);
 }
 
 /* The device's side. */
@@ -172,6 +182,7 @@ static void *device_main(void *arg)
 		STRESS_CHECK(fq_vring_publish(round->vr) >= 0, "publish");
 		if (finished)
 			return NULL;
+		dawdle(&dev.random);
 		/* That nobody kicks is for the driver to notice. */
 		if (!fq_vring_enable_kick(round->vr))
 			fd_wait(round->kick, -1);
@@ -186,6 +197,8 @@ struct driver {
 	uint64_t serial;                     /* of the chain queued last */
 	uint64_t waiting[1 << SIZE_LOG_MAX]; /* serial by head, 0: none */
 	uint64_t taken;
+	uint64_t goal; /* how many to queue */
+	int64_t end;   /* when to stop queueing before that */
 	bool indirect;
 	struct totals *totals;
 };
@@ -228,7 +241,9 @@ static void driver_queue_some(struct driver *drv, uint32_t most)
 {
 	uint32_t want = 1 + (uint32_t)(stress_random(&drv->random) % most), n = 0;
 
-	while (n < want && drv->serial < CHAINS_PER_ROUND && driver_queue(drv))
+	if (drv->serial % 64 == 0 && drv->serial && stress_now_ns() >= drv->end)
+		drv->goal = drv->serial;
+	while (n < want && drv->serial < drv->goal && driver_queue(drv))
 		n++;
 	if (!n)
 		return;
@@ -277,13 +292,13 @@ static void driver_sleep(struct driver *drv)
 /* Asleep often, and always when the ring is full. */
 static void drive_loosely(struct driver *drv)
 {
-	while (drv->taken < CHAINS_PER_ROUND) {
+	while (drv->taken < drv->goal) {
 		driver_queue_some(drv, 8);
 		if (stress_random(&drv->random) % 4 == 0)
 			driver_take_all(drv);
 		if (drv->taken < drv->serial && stress_random(&drv->random) % 2)
 			driver_sleep(drv);
-		if (!drv->round->drv.free_count || drv->serial == CHAINS_PER_ROUND) {
+		if (!drv->round->drv.free_count || drv->serial == drv->goal) {
 			driver_take_all(drv);
 			if (drv->taken < drv->serial)
 				driver_sleep(drv);
@@ -298,27 +313,26 @@ static void drive_loosely(struct driver *drv)
  */
 static void drive_tightly(struct driver *drv)
 {
-	while (drv->taken < CHAINS_PER_ROUND) {
-		uint64_t pause = stress_random(&drv->random) % 256, polls = 2000;
+	while (drv->taken < drv->goal) {
+		uint64_t polls = stress_random(&drv->random) % 2 ? 20000 : 200;
 
 		drv_stop_interrupts(&drv->round->drv);
-		while (pause--)
-			atomic_signal_fence(memory_order_seq_cst);
+		dawdle(&drv->random);
 		driver_queue_some(drv, 1);
 		while (!drv_used_pending(&drv->round->drv, memory_order_relaxed) && --polls)
 			;
-		if (!polls)
+		if (!polls && drv->taken < drv->serial)
 			driver_sleep(drv);
 		driver_take_all(drv);
 	}
 }
 
-static void round_counted(const struct round *round, struct totals *totals)
+static void round_counted(const struct round *round, uint64_t chains, struct totals *totals)
 {
 	struct fq_vring_stats s;
 
 	fq_vring_get_stats(round->vr, &s);
-	STRESS_CHECK(s.popped == CHAINS_PER_ROUND && s.put == CHAINS_PER_ROUND, "chains counted");
+	STRESS_CHECK(s.popped == chains && s.put == chains, "chains counted");
 	STRESS_CHECK(!s.errors && !s.broken && !s.call_errors, "errors counted");
 	STRESS_CHECK(s.publishes == s.interrupts + s.suppressed, "publishes counted");
 	STRESS_CHECK(!fq_vring_in_flight(round->vr), "chains left in flight");
@@ -370,7 +384,7 @@ static void connect_device(struct round *round, const struct fq_mem *mem, uint32
 	STRESS_CHECK(fq_vring_create(&round->vr, &config) == 0, "create");
 }
 
-static void run_round(uint64_t *random, uint32_t features, struct totals *totals)
+static void run_round(uint64_t *random, uint32_t features, int64_t end, struct totals *totals)
 {
 	struct round round = {
 		.seed = stress_random(random),
@@ -394,6 +408,8 @@ static void run_round(uint64_t *random, uint32_t features, struct totals *totals
 		.random = ~round.seed,
 		.indirect = features & FQ_VRING_INDIRECT,
 		.totals = totals,
+		.goal = CHAINS_PER_ROUND,
+		.end = end,
 	};
 	if (totals->rounds / 4 % 2)
 		drive_tightly(&drv);
@@ -402,7 +418,7 @@ static void run_round(uint64_t *random, uint32_t features, struct totals *totals
 	atomic_store(&round.finished, true);
 	fd_write(round.kick);
 	pthread_join(thread, NULL);
-	round_counted(&round, totals);
+	round_counted(&round, drv.goal, totals);
 	fq_vring_destroy(round.vr);
 	fq_mem_destroy(mem);
 	drv_fini(&round.drv);
@@ -415,12 +431,12 @@ int main(int argc, char **argv)
 {
 	/* However many threads are asked for: a ring has two sides. */
 	struct stress_options options = stress_parse(argc, argv, 2);
-	int64_t end = stress_now_ns() + (int64_t)(options.seconds * 1e9);
+	int64_t length = (int64_t)(options.seconds * 1e9), start = stress_now_ns(), now = start;
 	struct totals t = {0};
 
 	/* Each kind of ring and driver at least once, however short the time. */
-	while (t.rounds < 8 || stress_now_ns() < end)
-		run_round(&options.seed, (uint32_t)t.rounds % 4, &t);
+	for (; t.rounds < KINDS || now < start + length; now = stress_now_ns())
+		run_round(&options.seed, (uint32_t)t.rounds % 4, now + length / KINDS, &t);
 	printf("%" PRIu64 " rounds, %" PRIu64 " chains, %" PRIu64 " sleeps of the driver, %" PRIu64
 	       " kicks, %" PRIu64 " interrupts, %" PRIu64 " suppressed\n",
 	       t.rounds, t.chains, t.sleeps, t.kicks, t.interrupts, t.suppressed);
