@@ -7,17 +7,15 @@
 #define MAX_CONTEXTS_DEFAULT 65536u
 
 struct fq_device {
-	/* Posters read. */
-	struct fq_sink sink;
+	/* Every signal reads these, so what drains write is not on their line. */
 	struct fq_table contexts;
 	struct fq_timeline *global;
 	fq_handle_t handle;
 
+	alignas(FQ_CACHELINE) struct fq_sink sink;
+
 	/* The owner's from here on. */
-	alignas(FQ_CACHELINE) fq_retire_fn *retire;
 	fq_flush_fn *flush_host;
-	void *opaque;
-	struct fq_flush flush;
 	struct fq_bank_group *groups;
 	struct fq_bank *free_banks;
 	uint64_t high; /* no token of a timeline now closed is above this */
@@ -26,8 +24,6 @@ struct fq_device {
 	struct fq_vring **vrings;
 	unsigned vring_count;
 	fq_a64 submitted;
-	fq_a64 retired;
-	fq_a64 failed;
 	fq_a64 live_contexts;
 	fq_a64 live_timelines;
 	fq_a64 batches;
@@ -122,24 +118,13 @@ int fq_signal_global32(fq_handle_t handle, uint32_t token)
 
 /* -- owner: retire ----------------------------------------------------------------------------- */
 
-static void retire(struct fq_sink *sink, struct fq_fence *fence, int status)
-{
-	struct fq_device *dev = fq_container_of(sink, struct fq_device, sink);
-
-	fq_count_owner(&dev->retired, 1);
-	if (status)
-		fq_count_owner(&dev->failed, 1);
-	fq_queue_flush_later(dev->sink.queue, &dev->flush);
-	dev->retire(fence, status, dev->opaque);
-}
-
 static void flush(struct fq_flush *flush)
 {
-	struct fq_device *dev = fq_container_of(flush, struct fq_device, flush);
+	struct fq_device *dev = fq_container_of(flush, struct fq_device, sink.flush);
 
 	fq_count_owner(&dev->batches, 1);
 	if (dev->flush_host)
-		dev->flush_host(dev->opaque);
+		dev->flush_host(dev->sink.opaque);
 	for (unsigned i = 0; i < dev->vring_count; i++)
 		(void)fq_vring_publish(dev->vrings[i]); /* a broken ring has counted why */
 }
@@ -475,11 +460,10 @@ static int device_init(struct fq_device *dev, const struct fq_device_config *con
 	int err;
 
 	dev->sink.queue = config->queue;
-	dev->sink.retire = retire;
-	dev->retire = config->retire;
+	dev->sink.retire = config->retire;
+	dev->sink.opaque = config->opaque;
+	dev->sink.flush.run = flush;
 	dev->flush_host = config->flush;
-	dev->flush.run = flush;
-	dev->opaque = config->opaque;
 	dev->max_contexts = config->max_contexts ? config->max_contexts : MAX_CONTEXTS_DEFAULT;
 	err = fq_table_init(&dev->contexts);
 	if (err)
@@ -546,18 +530,18 @@ fq_handle_t fq_device_handle(const struct fq_device *dev)
 
 uint64_t fq_device_pending(const struct fq_device *dev)
 {
-	return fq_load_rlx(&dev->submitted) - fq_load_rlx(&dev->retired);
+	return fq_load_rlx(&dev->submitted) - fq_load_rlx(&dev->sink.retired);
 }
 
 void fq_device_get_stats(const struct fq_device *dev, struct fq_device_stats *out)
 {
-	uint64_t retired = fq_load_rlx(&dev->retired);
+	uint64_t retired = fq_load_rlx(&dev->sink.retired);
 	uint64_t submitted = fq_load_rlx(&dev->submitted);
 
 	*out = (struct fq_device_stats){
 		.submitted = submitted,
 		.retired = retired,
-		.failed = fq_load_rlx(&dev->failed),
+		.failed = fq_load_rlx(&dev->sink.failed),
 		.pending = submitted - retired,
 		.contexts = fq_load_rlx(&dev->live_contexts),
 		.timelines = fq_load_rlx(&dev->live_timelines),

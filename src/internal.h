@@ -89,13 +89,81 @@ struct fq_flush {
 	bool listed;
 };
 
+#define FQ_DIRTY_BITS 63u /* bit 0 of the word is FQ_ARMED */
+
+/*
+ * Two words that posters change, head (nodes) and dirty (sources); both carry the armed mark, so
+ * that a poster learns from its own read-modify-write whether anybody may be asleep.
+ *
+ * States of each: empty -> armed          (owner: arm)
+ *                 empty, armed -> posted  (poster; the armed mark stays as it was)
+ *                 any -> empty            (owner: collect)
+ * Impossible: armed -> empty other than by collect, posted -> armed.
+ *
+ * The armed mark stays when something is posted: the poster that wakes the owner may be stopped
+ * before its write, and the next one must see that it is still to be done.
+ */
+struct fq_queue {
+	alignas(FQ_CACHELINE) fq_aptr head;
+	fq_a64 dirty;
+
+	alignas(FQ_CACHELINE) struct fq_relay wake; /* round: number of the arm; told: fd written */
+	struct fq_notifier notifier;
+	fq_a64 notifier_writes;
+
+	alignas(FQ_CACHELINE) struct fq_node *ready_first; /* owner from here on */
+	struct fq_node **ready_last;
+	struct fq_flush *flush_first;
+	struct fq_flush **flush_last;
+	unsigned left;      /* budget of the innermost drain */
+	unsigned depth;     /* drains on the stack */
+	unsigned sleepers;  /* who may be asleep */
+	unsigned attached;  /* sources */
+	unsigned next_slot; /* where the next source goes */
+	bool kicked;        /* the fd was written for what a drain left behind */
+	bool hooks;
+	fq_a64 completions;
+	fq_a64 drains;
+	fq_a64 empty_drains;
+	fq_a64 budget_stops;
+	fq_a64 notifier_clears;
+	struct fq_source *sources[FQ_DIRTY_BITS];
+};
+
+/* Called for every completion, hence inline. */
+static inline void fq_queue_ready(struct fq_queue *q, struct fq_node *node)
+{
+	node->next = NULL;
+	*q->ready_last = node;
+	q->ready_last = &node->next;
+}
+
+static inline bool fq_queue_spend(struct fq_queue *q)
+{
+	if (!q->left)
+		return false;
+	q->left--;
+	return true;
+}
+
+static inline void fq_queue_refund(struct fq_queue *q)
+{
+	q->left++;
+}
+
+static inline void fq_queue_flush_later(struct fq_queue *q, struct fq_flush *flush)
+{
+	if (flush->listed)
+		return;
+	flush->listed = true;
+	flush->next = NULL;
+	*q->flush_last = flush;
+	q->flush_last = &flush->next;
+}
+
 /* Owner. */
 void fq_queue_attach(struct fq_queue *q, struct fq_source *source);
 void fq_queue_detach(struct fq_queue *q, struct fq_source *source);
-void fq_queue_ready(struct fq_queue *q, struct fq_node *node);
-bool fq_queue_spend(struct fq_queue *q);
-void fq_queue_refund(struct fq_queue *q);
-void fq_queue_flush_later(struct fq_queue *q, struct fq_flush *flush);
 void fq_queue_flush_now(struct fq_queue *q);
 bool fq_queue_in_drain(const struct fq_queue *q);
 void fq_queue_forget(struct fq_queue *q, bool (*match)(struct fq_node *, void *), void *arg);
@@ -108,12 +176,25 @@ void fq_source_tell(struct fq_source *source);
 /* What a timeline reports to; a device embeds one. */
 struct fq_sink {
 	struct fq_queue *queue;
-	void (*retire)(struct fq_sink *sink, struct fq_fence *fence, int status);
+	fq_retire_fn *retire; /* the host's */
+	void *opaque;
+	struct fq_flush flush;
+	fq_a64 retired;
+	fq_a64 failed;
 	fq_a64 refused_unknown;
 	fq_a64 refused_invalid;
 	fq_a64 refused_range;
 	fq_a64 refused_stale;
 };
+
+static inline void fq_sink_retire(struct fq_sink *sink, struct fq_fence *fence, int status)
+{
+	fq_count_owner(&sink->retired, 1);
+	if (status)
+		fq_count_owner(&sink->failed, 1);
+	fq_queue_flush_later(sink->queue, &sink->flush);
+	sink->retire(fence, status, sink->opaque);
+}
 
 /* In the mark's word below the token. A closed timeline takes no mark. */
 #define FQ_MARK_CLOSED 1u
@@ -135,10 +216,10 @@ struct fq_timeline {
 	fq_a64 submitted; /* highest token given out */
 	fq_a64 base;      /* tokens up to here belong to earlier lives */
 	struct fq_bank *bank;
-	struct fq_sink *sink;
 	uint8_t ring;
 
 	alignas(FQ_CACHELINE) struct fq_node node; /* owner from here on */
+	struct fq_sink *sink; /* posters look only when they refuse: not on their line */
 	struct fq_fence *first;
 	struct fq_fence **last;
 	uint64_t limit; /* the mark as last seen */
@@ -153,8 +234,10 @@ struct fq_bank {
 	alignas(FQ_CACHELINE) fq_a64 dirty; /* a bit for each ring */
 	struct fq_relay relay;
 	struct fq_source *source;
-	fq_a64 ctx_id; /* FQ_CTX_NONE while on the free list */
-	uint8_t slot;  /* bit in source->dirty */
+	uint8_t slot; /* bit in source->dirty */
+
+	/* What every signal reads is not on the line that signals and drains write. */
+	alignas(FQ_CACHELINE) fq_a64 ctx_id; /* FQ_CTX_NONE while on the free list */
 	struct fq_bank *next_free;
 	fq_aptr ring[FQ_RINGS]; /* struct fq_timeline *, never replaced */
 };

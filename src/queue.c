@@ -5,47 +5,6 @@
 
 #include "internal.h"
 
-#define DIRTY_BITS 63u /* bit 0 of the word is FQ_ARMED */
-
-/*
- * Two words that posters change, head (nodes) and dirty (sources); both carry the armed mark, so
- * that a poster learns from its own read-modify-write whether anybody may be asleep.
- *
- * States of each: empty -> armed          (owner: arm)
- *                 empty, armed -> posted  (poster; the armed mark stays as it was)
- *                 any -> empty            (owner: collect)
- * Impossible: armed -> empty other than by collect, posted -> armed.
- *
- * The armed mark stays when something is posted: the poster that wakes the owner may be stopped
- * before its write, and the next one must see that it is still to be done.
- */
-struct fq_queue {
-	alignas(FQ_CACHELINE) fq_aptr head;
-	fq_a64 dirty;
-
-	alignas(FQ_CACHELINE) struct fq_relay wake; /* round: number of the arm; told: fd written */
-	struct fq_notifier notifier;
-	fq_a64 notifier_writes;
-
-	alignas(FQ_CACHELINE) struct fq_node *ready_first; /* owner from here on */
-	struct fq_node **ready_last;
-	struct fq_flush *flush_first;
-	struct fq_flush **flush_last;
-	unsigned left;      /* budget of the innermost drain */
-	unsigned depth;     /* drains on the stack */
-	unsigned sleepers;  /* who may be asleep */
-	unsigned attached;  /* sources */
-	unsigned next_slot; /* where the next source goes */
-	bool kicked;        /* the fd was written for what a drain left behind */
-	bool hooks;
-	fq_a64 completions;
-	fq_a64 drains;
-	fq_a64 empty_drains;
-	fq_a64 budget_stops;
-	fq_a64 notifier_clears;
-	struct fq_source *sources[DIRTY_BITS];
-};
-
 void *fq_alloc_aligned(size_t size)
 {
 	size_t rounded = (size + FQ_CACHELINE - 1) & ~(size_t)(FQ_CACHELINE - 1);
@@ -182,13 +141,6 @@ void fq_source_tell(struct fq_source *source)
 
 /* -- owner: what is ready ---------------------------------------------------------------------- */
 
-void fq_queue_ready(struct fq_queue *q, struct fq_node *node)
-{
-	node->next = NULL;
-	*q->ready_last = node;
-	q->ready_last = &node->next;
-}
-
 static struct fq_node *take_ready(struct fq_queue *q)
 {
 	struct fq_node *node = q->ready_first;
@@ -279,19 +231,6 @@ static void kick(struct fq_queue *q)
 
 /* -- owner: drain ------------------------------------------------------------------------------ */
 
-bool fq_queue_spend(struct fq_queue *q)
-{
-	if (!q->left)
-		return false;
-	q->left--;
-	return true;
-}
-
-void fq_queue_refund(struct fq_queue *q)
-{
-	q->left++;
-}
-
 static void run_ready(struct fq_queue *q)
 {
 	for (;;) {
@@ -309,16 +248,6 @@ static void run_ready(struct fq_queue *q)
 bool fq_queue_in_drain(const struct fq_queue *q)
 {
 	return q->depth;
-}
-
-void fq_queue_flush_later(struct fq_queue *q, struct fq_flush *flush)
-{
-	if (flush->listed)
-		return;
-	flush->listed = true;
-	flush->next = NULL;
-	*q->flush_last = flush;
-	q->flush_last = &flush->next;
 }
 
 void fq_queue_flush_now(struct fq_queue *q)
@@ -426,7 +355,7 @@ int fq_queue_wait(struct fq_queue *q, int64_t timeout_ns)
 
 void fq_queue_attach(struct fq_queue *q, struct fq_source *source)
 {
-	unsigned slot = q->next_slot++ % DIRTY_BITS;
+	unsigned slot = q->next_slot++ % FQ_DIRTY_BITS;
 
 	fq_relay_begin(&source->relay);
 	source->queue = q;

@@ -138,7 +138,7 @@ static void run_turn(struct fq_node *node)
 
 		if (retirable(tl))
 			make_ready(tl);
-		tl->sink->retire(tl->sink, fence, 0);
+		fq_sink_retire(tl->sink, fence, 0);
 		if (n == TURN || !retirable(tl) || !fq_queue_spend(q))
 			return;
 	}
@@ -206,7 +206,7 @@ void fq_timeline_fail(struct fq_timeline *tl, int status)
 	while (tl->first) {
 		struct fq_fence *fence = take_first(tl);
 
-		tl->sink->retire(tl->sink, fence, fence->token <= tl->limit ? 0 : status);
+		fq_sink_retire(tl->sink, fence, fence->token <= tl->limit ? 0 : status);
 	}
 }
 
