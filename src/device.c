@@ -2,123 +2,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "handle.h"
+#include "device_internal.h"
 
 #define MAX_CONTEXTS_DEFAULT 65536u
 
-struct fq_device {
-	/* Every signal reads these, so what drains write is not on their line. */
-	struct fq_table contexts;
-	struct fq_timeline *global;
-	fq_handle_t handle;
-
-	alignas(FQ_CACHELINE) struct fq_sink sink;
-
-	/* The owner's from here on. */
-	fq_flush_fn *flush_host;
-	struct fq_bank_group *groups;
-	struct fq_bank *free_banks;
-	uint64_t high; /* no token of a timeline now closed is above this */
-	uint32_t max_contexts;
-	bool closing;
-	struct fq_vring **vrings;
-	unsigned vring_count;
-	fq_a64 submitted;
-	fq_a64 live_contexts;
-	fq_a64 live_timelines;
-	fq_a64 batches;
-	fq_a64 submit_errors;
-};
-
-/* -- posters ----------------------------------------------------------------------------------- */
-
-static int refuse(fq_a64 *counter, int err)
-{
-	fq_count(counter);
-	return err;
-}
-
-/* The timeline that a poster means; the caller is inside a read side. */
-static int find_timeline(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx,
-			 struct fq_timeline **tl)
-{
-	struct fq_bank *bank;
-
-	if (ring_idx >= FQ_RINGS)
-		return refuse(&dev->sink.refused_invalid, -EINVAL);
-	bank = fq_table_find(&dev->contexts, ctx_id);
-	*tl = bank ? fq_ptr_load_acq(&bank->ring[ring_idx]) : NULL; /* B4 */
-	return *tl ? 0 : refuse(&dev->sink.refused_unknown, -ENOENT);
-}
-
-/* The highest token given out that ends in these 32 bits; one never given out when there is none. */
-static uint64_t widen(const struct fq_timeline *tl, uint32_t low)
-{
-	uint64_t submitted = fq_load_rlx(&tl->submitted);
-	uint64_t token = (submitted & ~(uint64_t)UINT32_MAX) | low;
-
-	if (token > submitted && token > UINT32_MAX)
-		token -= UINT64_C(1) << 32;
-	return token;
-}
-
-int fq_signal(fq_handle_t handle, uint32_t ctx_id, uint32_t ring_idx, uint64_t token)
-{
-	struct fq_timeline *tl;
-	struct fq_read read;
-	int err = fq_read_begin(handle, &read);
-
-	if (err)
-		return err;
-	err = find_timeline(read.device, ctx_id, ring_idx, &tl);
-	if (!err)
-		err = fq_timeline_signal(tl, token);
-	fq_read_end(&read);
-	return err;
-}
-
-int fq_signal_global(fq_handle_t handle, uint64_t token)
-{
-	struct fq_read read;
-	int err = fq_read_begin(handle, &read);
-
-	if (err)
-		return err;
-	err = fq_timeline_signal(read.device->global, token);
-	fq_read_end(&read);
-	return err;
-}
-
-int fq_signal32(fq_handle_t handle, uint32_t ctx_id, uint32_t ring_idx, uint32_t token)
-{
-	struct fq_timeline *tl;
-	struct fq_read read;
-	int err = fq_read_begin(handle, &read);
-
-	if (err)
-		return err;
-	err = find_timeline(read.device, ctx_id, ring_idx, &tl);
-	if (!err)
-		err = fq_timeline_signal(tl, widen(tl, token));
-	fq_read_end(&read);
-	return err;
-}
-
-int fq_signal_global32(fq_handle_t handle, uint32_t token)
-{
-	struct fq_read read;
-	int err = fq_read_begin(handle, &read);
-
-	if (err)
-		return err;
-	err = fq_timeline_signal(read.device->global, widen(read.device->global, token));
-	fq_read_end(&read);
-	return err;
-}
-
-/* -- owner: retire ----------------------------------------------------------------------------- */
-
-static void flush(struct fq_flush *flush)
+static void flush(struct fq_later *flush)
 {
 	struct fq_device *dev = fq_container_of(flush, struct fq_device, sink.flush);
 
@@ -129,14 +17,7 @@ static void flush(struct fq_flush *flush)
 		(void)fq_vring_publish(dev->vrings[i]); /* a broken ring has counted why */
 }
 
-/* For what was retired outside of a drain; inside, the drain sees to it. */
-static void flush_unless_in_drain(struct fq_device *dev)
-{
-	if (!fq_queue_in_drain(dev->sink.queue))
-		fq_queue_flush_now(dev->sink.queue);
-}
-
-/* -- owner: contexts and timelines ------------------------------------------------------------- */
+/* -- contexts and timelines ------------------------------------------------------------- */
 
 static struct fq_bank_group *group_with_room(struct fq_device *dev)
 {
@@ -154,6 +35,17 @@ static struct fq_bank_group *group_with_room(struct fq_device *dev)
 	return group;
 }
 
+/* For another context, which has not used any of its rings yet. */
+static void bank_renew(struct fq_bank *bank)
+{
+	for (unsigned i = 0; i < FQ_RINGS; i++) {
+		struct fq_timeline *tl = fq_bank_timeline(bank, i);
+
+		if (tl)
+			fq_timeline_forget(tl);
+	}
+}
+
 static struct fq_bank *bank_create(struct fq_device *dev)
 {
 	struct fq_bank_group *group;
@@ -161,6 +53,7 @@ static struct fq_bank *bank_create(struct fq_device *dev)
 
 	if (bank) {
 		dev->free_banks = bank->next_free;
+		bank_renew(bank);
 		return bank;
 	}
 	group = group_with_room(dev);
@@ -175,7 +68,7 @@ static struct fq_bank *bank_create(struct fq_device *dev)
 	return bank;
 }
 
-static void bank_recycle(struct fq_device *dev, struct fq_bank *bank)
+void fq_device_recycle_bank(struct fq_device *dev, struct fq_bank *bank)
 {
 	fq_store_rel(&bank->ctx_id, FQ_CTX_NONE);
 	bank->next_free = dev->free_banks;
@@ -195,9 +88,10 @@ static int context_create(struct fq_device *dev, uint32_t ctx_id, struct fq_bank
 	fq_store_rlx(&bank->ctx_id, ctx_id);
 	err = fq_table_insert(&dev->contexts, bank);
 	if (err) {
-		bank_recycle(dev, bank);
+		fq_device_recycle_bank(dev, bank);
 		return err;
 	}
+	bank->live = true;
 	fq_count_owner(&dev->live_contexts, 1);
 	*out = bank;
 	return 0;
@@ -216,7 +110,13 @@ int fq_context_create(struct fq_device *dev, uint32_t ctx_id)
 	return context_create(dev, ctx_id, &bank);
 }
 
-/* Opens a timeline for a life of its own, with tokens above those of all lives that ended. */
+/* A life of its own, with tokens above those of all lives that ended. */
+static void timeline_reopen(struct fq_device *dev, struct fq_timeline *tl)
+{
+	fq_timeline_open(tl, dev->high);
+	fq_count_owner(&dev->live_timelines, 1);
+}
+
 static int timeline_open(struct fq_device *dev, struct fq_bank *bank, uint32_t ring_idx,
 			 struct fq_timeline **out)
 {
@@ -228,16 +128,23 @@ static int timeline_open(struct fq_device *dev, struct fq_bank *bank, uint32_t r
 			return -ENOMEM;
 		fq_ptr_store_rel(&bank->ring[ring_idx], tl); /* B4: pairs with find_timeline */
 	}
-	if (!fq_timeline_is_open(tl)) {
-		fq_timeline_open(tl, dev->high);
-		fq_count_owner(&dev->live_timelines, 1);
-	}
+	if (!fq_timeline_is_open(tl))
+		timeline_reopen(dev, tl);
 	*out = tl;
 	return 0;
 }
 
-static int timeline_get(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx,
-			struct fq_timeline **out)
+static struct fq_timeline *open_timeline(const struct fq_device *dev, uint32_t ctx_id,
+					 uint32_t ring_idx)
+{
+	struct fq_bank *bank = fq_table_find(&dev->contexts, ctx_id);
+	struct fq_timeline *tl = bank ? fq_bank_timeline(bank, ring_idx) : NULL;
+
+	return tl && fq_timeline_is_open(tl) ? tl : NULL;
+}
+
+int fq_device_open_timeline(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx,
+			    struct fq_timeline **out)
 {
 	struct fq_bank *bank;
 
@@ -260,7 +167,7 @@ int fq_device_timeline(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx
 {
 	if (!dev || !out)
 		return -EINVAL;
-	return timeline_get(dev, ctx_id, ring_idx, out);
+	return fq_device_open_timeline(dev, ctx_id, ring_idx, out);
 }
 
 struct fq_timeline *fq_device_global(struct fq_device *dev)
@@ -268,30 +175,43 @@ struct fq_timeline *fq_device_global(struct fq_device *dev)
 	return dev->global;
 }
 
-/* No signal gets in from here on, and no later life gives out a token of this one. */
-static void bank_close(struct fq_device *dev, struct fq_bank *bank)
+void fq_device_close_timeline(struct fq_device *dev, struct fq_timeline *tl, int status)
+{
+	uint64_t submitted;
+
+	if (!fq_timeline_is_open(tl))
+		return;
+	submitted = fq_timeline_close(tl, status);
+	if (dev->high < submitted)
+		dev->high = submitted;
+	fq_count_owner(&dev->live_timelines, (uint64_t)-1);
+}
+
+void fq_device_close_bank(struct fq_device *dev, struct fq_bank *bank, int status)
 {
 	for (unsigned i = 0; i < FQ_RINGS; i++) {
-		struct fq_timeline *tl = fq_ptr_load_rlx(&bank->ring[i]);
-		uint64_t submitted;
+		struct fq_timeline *tl = fq_bank_timeline(bank, i);
 
-		if (!tl || !fq_timeline_is_open(tl))
-			continue;
-		submitted = fq_timeline_close(tl);
-		if (dev->high < submitted)
-			dev->high = submitted;
-		fq_count_owner(&dev->live_timelines, (uint64_t)-1);
+		if (tl)
+			fq_device_close_timeline(dev, tl, status);
 	}
 }
 
-static void bank_fail(struct fq_bank *bank, int status)
+void fq_bank_fail(struct fq_bank *bank)
 {
 	for (unsigned i = 0; i < FQ_RINGS; i++) {
-		struct fq_timeline *tl = fq_ptr_load_rlx(&bank->ring[i]);
+		struct fq_timeline *tl = fq_bank_timeline(bank, i);
 
 		if (tl)
-			fq_timeline_fail(tl, status);
+			fq_timeline_fail(tl);
 	}
+}
+
+void fq_device_forget_context(struct fq_device *dev, struct fq_bank *bank)
+{
+	fq_table_remove(&dev->contexts, bank);
+	bank->live = false;
+	fq_count_owner(&dev->live_contexts, (uint64_t)-1);
 }
 
 int fq_context_destroy(struct fq_device *dev, uint32_t ctx_id)
@@ -303,36 +223,43 @@ int fq_context_destroy(struct fq_device *dev, uint32_t ctx_id)
 	bank = fq_table_find(&dev->contexts, ctx_id);
 	if (!bank)
 		return -ENOENT;
+	fq_queue_enter(dev->sink.queue);
 	/* Callbacks may use the id again, so it is free before the first of them runs. */
-	bank_close(dev, bank);
-	fq_table_remove(&dev->contexts, bank);
-	fq_count_owner(&dev->live_contexts, (uint64_t)-1);
-	bank_fail(bank, -ECANCELED);
-	bank_recycle(dev, bank);
-	flush_unless_in_drain(dev);
+	fq_device_close_bank(dev, bank, -ECANCELED);
+	fq_device_forget_context(dev, bank);
+	fq_bank_fail(bank);
+	fq_device_recycle_bank(dev, bank);
+	fq_queue_leave(dev->sink.queue);
 	return 0;
 }
 
-/* -- owner: submit ----------------------------------------------------------------------------- */
+/* -- submit ----------------------------------------------------------------------------- */
 
 static int append(struct fq_device *dev, struct fq_timeline *tl, struct fq_fence *fence,
-		  uint64_t token)
+		  const uint64_t *id)
 {
-	if (fence->timeline)
-		return -EBUSY;
+	uint64_t last = fq_load_rlx(&tl->submitted);
+	uint64_t token = id ? *id : last + 1;
+
+	if (token <= last)
+		return -ERANGE;
 	if (token > FQ_TOKEN_MAX)
 		return -EOVERFLOW;
 	fq_timeline_append(tl, fence, token);
+	fence->submitted_ns = fq_now_coarse();
 	fq_count_owner(&dev->submitted, 1);
 	return 0;
 }
 
-static int append_id(struct fq_device *dev, struct fq_timeline *tl, struct fq_fence *fence,
-		     uint64_t id)
+/* What can be refused before a context or timeline is made for it. */
+static int check_fence(const struct fq_device *dev, const struct fq_fence *fence,
+		       const uint64_t *id)
 {
-	if (id <= fq_load_rlx(&tl->submitted) || id > FQ_TOKEN_MAX)
-		return -ERANGE;
-	return append(dev, tl, fence, id);
+	if (dev->closing)
+		return -ENODEV;
+	if (fence->timeline)
+		return -EBUSY;
+	return id && (!*id || *id > FQ_TOKEN_MAX) ? -ERANGE : 0;
 }
 
 static int count_error(struct fq_device *dev, int err)
@@ -345,24 +272,27 @@ static int count_error(struct fq_device *dev, int err)
 static int submit(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx, struct fq_fence *fence,
 		  const uint64_t *id)
 {
-	struct fq_timeline *tl;
-	int err = timeline_get(dev, ctx_id, ring_idx, &tl);
+	struct fq_timeline *tl = NULL;
+	int err = check_fence(dev, fence, id);
 
-	if (!err)
-		err = id ? append_id(dev, tl, fence, *id)
-			 : append(dev, tl, fence, fq_load_rlx(&tl->submitted) + 1);
-	return count_error(dev, err);
+	if (!err && ring_idx < FQ_RINGS)
+		tl = open_timeline(dev, ctx_id, ring_idx);
+	/* One that is yet to be opened begins above all that have ended. */
+	if (!err && !tl && id && *id <= dev->high)
+		err = -ERANGE;
+	if (!err && !tl)
+		err = fq_device_open_timeline(dev, ctx_id, ring_idx, &tl);
+	return count_error(dev, err ? err : append(dev, tl, fence, id));
 }
 
 static int submit_global(struct fq_device *dev, struct fq_fence *fence, const uint64_t *id)
 {
 	struct fq_timeline *tl = dev->global;
-	int err = dev->closing ? -ENODEV : 0;
+	int err = check_fence(dev, fence, id);
 
-	if (!err)
-		err = id ? append_id(dev, tl, fence, *id)
-			 : append(dev, tl, fence, fq_load_rlx(&tl->submitted) + 1);
-	return count_error(dev, err);
+	if (!err && !fq_timeline_is_open(tl))
+		timeline_reopen(dev, tl);
+	return count_error(dev, err ? err : append(dev, tl, fence, id));
 }
 
 int fq_submit(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx, struct fq_fence *fence)
@@ -386,7 +316,7 @@ int fq_submit_global_id(struct fq_device *dev, struct fq_fence *fence, uint64_t 
 	return dev && fence ? submit_global(dev, fence, &id) : -EINVAL;
 }
 
-/* -- owner: virtqueues ------------------------------------------------------------------------- */
+/* -- virtqueues ------------------------------------------------------------------------- */
 
 static unsigned vring_index(const struct fq_device *dev, const struct fq_vring *vr)
 {
@@ -426,7 +356,7 @@ int fq_device_detach_vring(struct fq_device *dev, struct fq_vring *vr)
 	return 0;
 }
 
-/* -- owner: life ------------------------------------------------------------------------------- */
+/* -- life ------------------------------------------------------------------------------- */
 
 static void free_banks(struct fq_bank_group *group)
 {
@@ -437,21 +367,26 @@ static void free_banks(struct fq_bank_group *group)
 	}
 }
 
-/* Nobody is inside, and nothing of the device is on the queue. */
-static void device_free(struct fq_device *dev)
+void fq_device_free(struct fq_device *dev)
 {
 	while (dev->groups) {
 		struct fq_bank_group *group = dev->groups;
 
 		dev->groups = group->next;
 		free_banks(group);
-		fq_queue_detach(dev->sink.queue, &group->source);
 		free(group);
 	}
 	if (fq_ptr_load_rlx(&dev->contexts.current))
 		fq_table_fini(&dev->contexts);
 	free(dev->vrings);
 	free(dev);
+}
+
+static void detach_from_queue(struct fq_device *dev)
+{
+	for (struct fq_bank_group *group = dev->groups; group; group = group->next)
+		fq_queue_detach(dev->sink.queue, &group->source);
+	fq_queue_forget(dev->sink.queue, fq_timeline_owns, &dev->sink);
 }
 
 static int device_init(struct fq_device *dev, const struct fq_device_config *config)
@@ -490,36 +425,56 @@ int fq_device_create(struct fq_device **out, const struct fq_device_config *conf
 		return -ENOMEM;
 	err = device_init(dev, config);
 	if (err) {
-		device_free(dev);
+		detach_from_queue(dev);
+		fq_device_free(dev);
 		return err;
 	}
 	*out = dev;
 	return 0;
 }
 
+void fq_device_end(struct fq_device *dev)
+{
+	dev->closing = true;
+	fq_handle_revoke(dev->handle);
+	FQ_FOR_EACH_BANK(dev, group, i)
+	fq_device_close_bank(dev, group->bank[i], -ENODEV);
+	FQ_FOR_EACH_BANK(dev, group, i)
+	fq_bank_fail(group->bank[i]);
+	/* The last batch; the host may free its vrings when this call returns. */
+	if (dev->sink.flush.listed)
+		flush(&dev->sink.flush);
+	dev->vring_count = 0;
+	dev->flush_host = NULL;
+	detach_from_queue(dev);
+}
+
+void fq_device_reap(struct fq_device *dev)
+{
+	fq_handle_wait(dev->handle);
+	fq_handle_free(dev->handle);
+}
+
+static void bury(struct fq_later *burial)
+{
+	fq_device_free(fq_container_of(burial, struct fq_device, burial));
+}
+
 int fq_device_destroy(struct fq_device *dev)
 {
-	struct fq_bank_group *group;
+	struct fq_queue *q;
 
 	if (!dev)
 		return 0;
-	if (fq_queue_in_drain(dev->sink.queue) || dev->closing)
+	if (dev->closing)
 		return -EBUSY;
-	dev->closing = true;
-	fq_handle_revoke(dev->handle);
-	for (group = dev->groups; group; group = group->next) {
-		for (unsigned b = 0; b < group->used; b++)
-			bank_close(dev, group->bank[b]);
-	}
-	for (group = dev->groups; group; group = group->next) {
-		for (unsigned b = 0; b < group->used; b++)
-			bank_fail(group->bank[b], -ECANCELED);
-	}
-	fq_queue_flush_now(dev->sink.queue);
-	fq_queue_forget(dev->sink.queue, fq_timeline_owns, &dev->sink);
-	fq_handle_wait(dev->handle);
-	fq_handle_free(dev->handle);
-	device_free(dev);
+	q = dev->sink.queue;
+	fq_queue_enter(q);
+	fq_device_end(dev);
+	fq_device_reap(dev);
+	dev->burial.run = bury;
+	fq_queue_bury_later(q, &dev->burial);
+	fq_queue_leave(q);
 	return 0;
 }
 

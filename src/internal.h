@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <fenceq/fenceq.h>
 
@@ -26,6 +27,15 @@
 #define FQ_WORD_BITS 64u
 
 #define fq_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+
+/* CLOCK_MONOTONIC as of the last tick, in ns: no more than a load or two, where there is a vDSO. */
+static inline int64_t fq_now_coarse(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
 
 /* Zeroed, on a cache line of its own. Free with free(). */
 void *fq_alloc_aligned(size_t size);
@@ -82,10 +92,16 @@ struct fq_source {
 	struct fq_source *next; /* owner: the others on the same bit */
 };
 
-/* What is to be done once at the end of a drain. */
-struct fq_flush {
-	struct fq_flush *next;
-	void (*run)(struct fq_flush *flush);
+/* A run of completions that a nested drain has to go on with. On the stack of a node's run. */
+struct fq_turn {
+	struct fq_turn *outer;
+	void (*resume)(struct fq_turn *turn); /* put what is left on the ready list */
+};
+
+/* What is to be done once when a drain ends, or when the last one on the stack has ended. */
+struct fq_later {
+	struct fq_later *next;
+	void (*run)(struct fq_later *later);
 	bool listed;
 };
 
@@ -113,20 +129,23 @@ struct fq_queue {
 
 	alignas(FQ_CACHELINE) struct fq_node *ready_first; /* owner from here on */
 	struct fq_node **ready_last;
-	struct fq_flush *flush_first;
-	struct fq_flush **flush_last;
-	unsigned left;      /* budget of the innermost drain */
-	unsigned depth;     /* drains on the stack */
-	unsigned sleepers;  /* who may be asleep */
-	unsigned attached;  /* sources */
-	unsigned next_slot; /* where the next source goes */
-	bool kicked;        /* the fd was written for what a drain left behind */
+	struct fq_later *flush_first;
+	struct fq_later **flush_last;
+	struct fq_later *burials;
+	struct fq_turn *turn; /* on the stack, interrupted by the handlers that run */
+	unsigned left;        /* budget of the innermost drain */
+	unsigned depth;       /* drains on the stack */
+	unsigned sleepers;    /* who may be asleep */
+	unsigned attached;    /* sources */
+	unsigned next_slot;   /* where the next source goes */
+	bool kicked;          /* the fd was written for what a drain left behind */
 	bool hooks;
 	fq_a64 completions;
 	fq_a64 drains;
 	fq_a64 empty_drains;
 	fq_a64 budget_stops;
 	fq_a64 notifier_clears;
+	fq_a64 held; /* by what posters may still reach the queue through */
 	struct fq_source *sources[FQ_DIRTY_BITS];
 };
 
@@ -151,7 +170,7 @@ static inline void fq_queue_refund(struct fq_queue *q)
 	q->left++;
 }
 
-static inline void fq_queue_flush_later(struct fq_queue *q, struct fq_flush *flush)
+static inline void fq_queue_flush_later(struct fq_queue *q, struct fq_later *flush)
 {
 	if (flush->listed)
 		return;
@@ -164,8 +183,18 @@ static inline void fq_queue_flush_later(struct fq_queue *q, struct fq_flush *flu
 /* Owner. */
 void fq_queue_attach(struct fq_queue *q, struct fq_source *source);
 void fq_queue_detach(struct fq_queue *q, struct fq_source *source);
-void fq_queue_flush_now(struct fq_queue *q);
-bool fq_queue_in_drain(const struct fq_queue *q);
+/*
+ * Around everything that calls the host and goes on using its own objects afterwards: what a
+ * callback destroys is buried when the outermost of these (or drain) ends.
+ */
+void fq_queue_enter(struct fq_queue *q);
+void fq_queue_leave(struct fq_queue *q);
+void fq_queue_bury_later(struct fq_queue *q, struct fq_later *burial);
+/* Something was made ready outside of a drain. */
+void fq_queue_wake_owner(struct fq_queue *q);
+/* Memory that posters may still reach the queue through; the second from any thread. */
+void fq_queue_hold(struct fq_queue *q);
+void fq_queue_release(struct fq_queue *q);
 void fq_queue_forget(struct fq_queue *q, bool (*match)(struct fq_node *, void *), void *arg);
 
 /* Posters: the source's dirty word has changed. */
@@ -178,7 +207,8 @@ struct fq_sink {
 	struct fq_queue *queue;
 	fq_retire_fn *retire; /* the host's */
 	void *opaque;
-	struct fq_flush flush;
+	struct fq_later flush;
+	bool frozen; /* owner: nothing is retired but by failing it */
 	fq_a64 retired;
 	fq_a64 failed;
 	fq_a64 refused_unknown;
@@ -187,13 +217,13 @@ struct fq_sink {
 	fq_a64 refused_stale;
 };
 
-static inline void fq_sink_retire(struct fq_sink *sink, struct fq_fence *fence, int status)
+static inline void fq_sink_retire(struct fq_sink *sink, struct fq_fence *fence)
 {
 	fq_count_owner(&sink->retired, 1);
-	if (status)
+	if (fence->status)
 		fq_count_owner(&sink->failed, 1);
 	fq_queue_flush_later(sink->queue, &sink->flush);
-	sink->retire(fence, status, sink->opaque);
+	sink->retire(fence, fence->status, sink->opaque);
 }
 
 /* In the mark's word below the token. A closed timeline takes no mark. */
@@ -224,7 +254,8 @@ struct fq_timeline {
 	struct fq_fence **last;
 	uint64_t limit; /* the mark as last seen */
 	uint64_t pending;
-	bool ready; /* node is on the ready list */
+	uint64_t failed; /* fences up to here retire without a signal, each with its own status */
+	bool ready;      /* node is on the ready list */
 };
 
 _Static_assert(offsetof(struct fq_timeline, ring) < FQ_CACHELINE, "a poster touches one line");
@@ -235,6 +266,7 @@ struct fq_bank {
 	struct fq_relay relay;
 	struct fq_source *source;
 	uint8_t slot; /* bit in source->dirty */
+	bool live;    /* owner: a context of the guest's, in the table */
 
 	/* What every signal reads is not on the line that signals and drains write. */
 	alignas(FQ_CACHELINE) fq_a64 ctx_id; /* FQ_CTX_NONE while on the free list */
@@ -256,10 +288,22 @@ struct fq_timeline *fq_timeline_create(struct fq_bank *bank, uint8_t ring, struc
 void fq_timeline_open(struct fq_timeline *tl, uint64_t base);
 bool fq_timeline_is_open(const struct fq_timeline *tl);
 void fq_timeline_append(struct fq_timeline *tl, struct fq_fence *fence, uint64_t token);
-/* Takes no mark from here on. Returns the highest token it gave out. */
-uint64_t fq_timeline_close(struct fq_timeline *tl);
-/* Retires what is pending on a closed timeline: what its last mark covers with 0. */
-void fq_timeline_fail(struct fq_timeline *tl, int status);
+/*
+ * Takes no mark from here on: what the mark covers will retire with 0, the rest with this status.
+ * Returns the highest token it gave out. Calls nobody.
+ */
+uint64_t fq_timeline_close(struct fq_timeline *tl, int status);
+/* Retires what was pending when the timeline was closed. */
+void fq_timeline_fail(struct fq_timeline *tl);
+/* The next life is another context's, and has not used it. */
+void fq_timeline_forget(struct fq_timeline *tl);
+/* The owner may retire again what it was kept from. */
+void fq_timeline_thaw(struct fq_timeline *tl);
+static inline uint64_t fq_timeline_mark(const struct fq_timeline *tl)
+{
+	return fq_load_rlx(&tl->mark) >> FQ_MARK_SHIFT;
+}
+
 bool fq_timeline_owns(struct fq_node *node, void *sink);
 void fq_bank_group_collect(struct fq_source *source);
 

@@ -67,15 +67,17 @@ bool fq_notifier_clear(const struct fq_notifier *n)
 {
 	/* An eventfd gives 8 bytes; a pipe one for each write since it was last cleared. */
 	char buffer[4096];
+	bool cleared = false;
 	int saved = errno;
 	ssize_t got;
 
 	FQ_STEP();
 	do {
 		got = read(n->rfd, buffer, sizeof(buffer));
-	} while (got < 0 && errno == EINTR);
+		cleared |= got > 0;
+	} while (got == sizeof(buffer) || (got < 0 && errno == EINTR));
 	errno = saved;
-	return got > 0;
+	return cleared;
 }
 
 int fq_notifier_wait(const struct fq_notifier *n, int64_t timeout_ns)

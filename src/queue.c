@@ -56,7 +56,8 @@ int fq_queue_destroy(struct fq_queue *q)
 	if (!q)
 		return 0;
 	/* A late poster may have left the bit of a source that is gone; it means nothing any more. */
-	if (q->attached || q->depth || q->ready_first || untagged(fq_ptr_load_rlx(&q->head)))
+	if (q->attached || q->depth || fq_load_acq(&q->held) || /* U1 */
+	    q->ready_first || untagged(fq_ptr_load_rlx(&q->head)))
 		return -EBUSY;
 	fq_notifier_fini(&q->notifier);
 	free(q);
@@ -245,14 +246,9 @@ static void run_ready(struct fq_queue *q)
 	}
 }
 
-bool fq_queue_in_drain(const struct fq_queue *q)
+static void flush_now(struct fq_queue *q)
 {
-	return q->depth;
-}
-
-void fq_queue_flush_now(struct fq_queue *q)
-{
-	struct fq_flush *flush;
+	struct fq_later *flush;
 
 	while ((flush = q->flush_first)) {
 		q->flush_first = flush->next;
@@ -261,6 +257,53 @@ void fq_queue_flush_now(struct fq_queue *q)
 		flush->listed = false;
 		flush->run(flush);
 	}
+}
+
+void fq_queue_bury_later(struct fq_queue *q, struct fq_later *burial)
+{
+	burial->next = q->burials;
+	q->burials = burial;
+}
+
+void fq_queue_enter(struct fq_queue *q)
+{
+	q->depth++;
+}
+
+static void leave(struct fq_queue *q)
+{
+	if (--q->depth)
+		return;
+	while (q->burials) {
+		struct fq_later *burial = q->burials;
+
+		q->burials = burial->next;
+		burial->run(burial);
+	}
+}
+
+void fq_queue_leave(struct fq_queue *q)
+{
+	/* Inside a drain, the drain sees to it. */
+	if (q->depth == 1)
+		flush_now(q);
+	leave(q);
+}
+
+void fq_queue_wake_owner(struct fq_queue *q)
+{
+	if (q->ready_first && q->sleepers && !q->depth)
+		kick(q);
+}
+
+void fq_queue_hold(struct fq_queue *q)
+{
+	fq_add_rlx(&q->held, 1);
+}
+
+void fq_queue_release(struct fq_queue *q)
+{
+	fq_add_rel(&q->held, (uint64_t)-1); /* U1: the last touch of the queue */
 }
 
 /*
@@ -275,6 +318,8 @@ static unsigned drain(struct fq_queue *q, unsigned budget)
 
 	q->left = budget;
 	q->depth++;
+	for (struct fq_turn *turn = q->turn; turn; turn = turn->outer)
+		turn->resume(turn);
 	do {
 		run_ready(q);
 	} while (q->sleepers && !q->ready_first && !(armed = arm(q)) && q->left);
@@ -284,14 +329,14 @@ static unsigned drain(struct fq_queue *q, unsigned budget)
 		if (q->sleepers)
 			kick(q);
 	}
-	fq_queue_flush_now(q);
-	q->depth--;
+	flush_now(q);
 	q->left = outer;
 	fq_count_owner(&q->drains, 1);
 	if (done)
 		fq_count_owner(&q->completions, done);
 	else
 		fq_count_owner(&q->empty_drains, 1);
+	leave(q);
 	return done;
 }
 

@@ -7,6 +7,9 @@
 /* Fences a timeline may retire before the next one has its turn. */
 #define TURN 16
 
+/* The base of a timeline that its context's present life has not used. */
+#define NEVER_OPENED UINT64_MAX
+
 /* -- posters ----------------------------------------------------------------------------------- */
 
 /* Climbs from the mark to the queue, as far as nobody else has done so for this round. */
@@ -34,6 +37,13 @@ static int refuse(fq_a64 *counter, int err)
 	return err;
 }
 
+static int refuse_closed(struct fq_timeline *tl)
+{
+	if (fq_load_rlx(&tl->base) == NEVER_OPENED)
+		return refuse(&tl->sink->refused_unknown, -ENOENT);
+	return refuse(&tl->sink->refused_stale, -ESTALE);
+}
+
 int fq_timeline_signal(struct fq_timeline *tl, uint64_t token)
 {
 	uint64_t mark;
@@ -45,7 +55,7 @@ int fq_timeline_signal(struct fq_timeline *tl, uint64_t token)
 	mark = fq_load_acq(&tl->mark); /* T1, T4: pairs with fq_timeline_open */
 	do {
 		if (mark & FQ_MARK_CLOSED)
-			return refuse(&tl->sink->refused_stale, -ESTALE);
+			return refuse_closed(tl);
 		if (token <= mark >> FQ_MARK_SHIFT) {
 			if (token <= fq_load_rlx(&tl->base))
 				return refuse(&tl->sink->refused_stale, -ESTALE);
@@ -63,7 +73,7 @@ int fq_timeline_signal(struct fq_timeline *tl, uint64_t token)
 
 static bool retirable(const struct fq_timeline *tl)
 {
-	return tl->first && tl->first->token <= tl->limit;
+	return tl->first && tl->first->token <= tl->limit && !tl->sink->frozen;
 }
 
 static void make_ready(struct fq_timeline *tl)
@@ -107,7 +117,7 @@ void fq_bank_group_collect(struct fq_source *source)
 		collect_bank(group->bank[__builtin_ctzll(banks)]);
 }
 
-static struct fq_fence *take_first(struct fq_timeline *tl)
+static void retire_first(struct fq_timeline *tl)
 {
 	struct fq_fence *fence = tl->first;
 
@@ -116,32 +126,37 @@ static struct fq_fence *take_first(struct fq_timeline *tl)
 		tl->last = &tl->first;
 	tl->pending--;
 	fence->timeline = NULL;
-	return fence;
+	fq_sink_retire(tl->sink, fence);
 }
 
-/*
- * One turn. While a callback runs the timeline stands on the ready list whenever there is more to
- * retire, so that a nested drain goes on where this one is.
- */
+struct turn {
+	struct fq_turn base;
+	struct fq_timeline *tl;
+};
+
+static void resume(struct fq_turn *base)
+{
+	struct fq_timeline *tl = fq_container_of(base, struct turn, base)->tl;
+
+	if (retirable(tl))
+		make_ready(tl);
+}
+
 static void run_turn(struct fq_node *node)
 {
 	struct fq_timeline *tl = fq_container_of(node, struct fq_timeline, node);
 	struct fq_queue *q = tl->sink->queue;
+	struct turn turn = {.base = {.outer = q->turn, .resume = resume}, .tl = tl};
+	unsigned n = 0;
 
 	tl->ready = false;
-	if (!retirable(tl)) {
-		fq_queue_refund(q);
-		return;
-	}
-	for (unsigned n = 1;; n++) {
-		struct fq_fence *fence = take_first(tl);
-
-		if (retirable(tl))
-			make_ready(tl);
-		fq_sink_retire(tl->sink, fence, 0);
-		if (n == TURN || !retirable(tl) || !fq_queue_spend(q))
-			return;
-	}
+	fq_queue_refund(q);
+	q->turn = &turn.base;
+	while (retirable(tl) && n++ < TURN && fq_queue_spend(q))
+		retire_first(tl);
+	q->turn = turn.base.outer;
+	if (retirable(tl))
+		make_ready(tl);
 }
 
 bool fq_timeline_owns(struct fq_node *node, void *sink)
@@ -164,6 +179,7 @@ struct fq_timeline *fq_timeline_create(struct fq_bank *bank, uint8_t ring, struc
 	tl->node.run = run_turn;
 	tl->last = &tl->first;
 	fq_relay_begin(&tl->relay);
+	fq_store_rlx(&tl->base, NEVER_OPENED);
 	fq_store_rlx(&tl->mark, FQ_MARK_CLOSED);
 	return tl;
 }
@@ -185,6 +201,7 @@ bool fq_timeline_is_open(const struct fq_timeline *tl)
 void fq_timeline_append(struct fq_timeline *tl, struct fq_fence *fence, uint64_t token)
 {
 	fence->token = token;
+	fence->status = 0;
 	fence->timeline = tl;
 	fence->next = NULL;
 	*tl->last = fence;
@@ -194,20 +211,36 @@ void fq_timeline_append(struct fq_timeline *tl, struct fq_fence *fence, uint64_t
 	fq_store_rlx(&tl->submitted, token);
 }
 
-uint64_t fq_timeline_close(struct fq_timeline *tl)
+uint64_t fq_timeline_close(struct fq_timeline *tl, int status)
 {
+	uint64_t base = fq_load_rlx(&tl->base);
+
 	fq_or_acqrel(&tl->mark, FQ_MARK_CLOSED); /* T1: no poster changes the word from here on */
 	tl->limit = fq_load_acq(&tl->mark) >> FQ_MARK_SHIFT;
-	return fq_load_rlx(&tl->submitted);
+	tl->failed = fq_load_rlx(&tl->submitted);
+	/* What is left of an earlier life has its status. */
+	for (struct fq_fence *f = tl->first; f; f = f->next) {
+		if (f->token > tl->limit && f->token > base)
+			f->status = status;
+	}
+	return tl->failed;
 }
 
-void fq_timeline_fail(struct fq_timeline *tl, int status)
+void fq_timeline_forget(struct fq_timeline *tl)
 {
-	while (tl->first) {
-		struct fq_fence *fence = take_first(tl);
+	fq_store_rlx(&tl->base, NEVER_OPENED);
+}
 
-		fq_sink_retire(tl->sink, fence, fence->token <= tl->limit ? 0 : status);
-	}
+void fq_timeline_fail(struct fq_timeline *tl)
+{
+	while (tl->first && tl->first->token <= tl->failed)
+		retire_first(tl);
+}
+
+void fq_timeline_thaw(struct fq_timeline *tl)
+{
+	if (retirable(tl))
+		make_ready(tl);
 }
 
 uint64_t fq_timeline_pending(const struct fq_timeline *tl)

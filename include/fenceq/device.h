@@ -57,9 +57,11 @@ typedef uint64_t fq_handle_t;
 
 /**
  * Called on the owner from a drain (or from the call that fails the fence): the fence is complete.
- * @param status 0, or the reason why it never will be: -ECANCELED its context or device was
- *               destroyed.
- * The fence is the host's again. May submit, signal and drain; may not destroy the device.
+ * @param status 0, or the reason why it never will be: -ECANCELED its context was destroyed,
+ *               -ENODEV its device, -ECONNRESET the device was reset, or what the host failed it
+ *               with (fenceq/lifecycle.h).
+ * The fence is the host's again. May submit, signal, drain, and end or destroy anything, the device
+ * included.
  */
 typedef void fq_retire_fn(struct fq_fence *fence, int status, void *opaque);
 
@@ -87,10 +89,11 @@ FQ_API FQ_MUST_USE int fq_device_create(struct fq_device **out,
 					const struct fq_device_config *config);
 
 /**
- * Retires every pending fence (those the mark covers with 0, the others with -ECANCELED), makes the
- * handle stale, waits until no poster is inside a call on it, and frees the device. Owner; neither
- * from inside a retire callback (-EBUSY) nor while holding a lock that a poster may need to leave
- * its signal (there is none inside the library). NULL is allowed.
+ * Retires every pending fence (those the mark covers with 0, the others with -ENODEV), publishes the
+ * attached vrings a last time, makes the handle stale, waits until no poster is inside a call on it,
+ * and frees the device (from inside a callback: when the outermost drain ends). Owner, from outside
+ * of any liburcu read side. NULL is allowed. fq_device_unplug() is the same without the wait.
+ * @return 0; -EBUSY it is being destroyed already.
  */
 FQ_API int fq_device_destroy(struct fq_device *dev);
 
@@ -144,7 +147,8 @@ FQ_API FQ_MUST_USE int fq_submit_global_id(struct fq_device *dev, struct fq_fenc
  *         -ENODEV the device of the handle is gone;
  *         -ENOENT no such context, or nothing was ever submitted on that ring;
  *         -ERANGE a token above the highest submitted;
- *         -ESTALE a token of an earlier life of the timeline.
+ *         -ESTALE a token of an earlier life of the timeline, or nothing was submitted since it was
+ *         failed.
  *         A refused signal changes nothing and is counted: with the device where there is one
  *         (struct fq_device_stats), else for the process (struct fq_process_stats).
  */

@@ -21,6 +21,7 @@
 
 #include <fenceq/base.h>
 #include <fenceq/device.h>
+#include <fenceq/lifecycle.h>
 #include <fenceq/mem.h>
 #include <fenceq/notifier.h>
 #include <fenceq/queue.h>

@@ -53,7 +53,9 @@ struct fq_fence {
 	void *tag;                    /**< the host's; the library only carries it */
 	struct fq_fence *next;        /**< the library's */
 	struct fq_timeline *timeline; /**< the library's; NULL while not pending */
-	uint64_t reserved[2];         /**< the library's */
+	int64_t submitted_ns;         /**< set by submit: CLOCK_MONOTONIC, coarse */
+	int32_t status;               /**< the library's */
+	uint32_t reserved;            /**< the library's */
 };
 
 /**
@@ -67,7 +69,9 @@ struct fq_fence {
  * @return 0 (also when the mark was already there);
  *         -EINVAL NULL, or token 0;
  *         -ERANGE a token above the highest submitted (the mark is left alone);
- *         -ESTALE a token of an earlier life of the timeline, or the timeline is closed.
+ *         -ESTALE a token of an earlier life of the timeline: it was failed and nothing submitted
+ *         since, or its context has ended;
+ *         -ENOENT its context has ended, and another one has its memory.
  *         Each refusal is counted (struct fq_device_stats).
  */
 FQ_API int fq_timeline_signal(struct fq_timeline *tl, uint64_t token);

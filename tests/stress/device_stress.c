@@ -46,7 +46,7 @@ static void retire(struct fq_fence *fence, int status, void *opaque)
 	if (!status)
 		STRESS_CHECK(fence->token <= atomic_load(&l->signalled), "early");
 	else
-		STRESS_CHECK(status == -ECANCELED, "status %d", status);
+		STRESS_CHECK(status == -ECANCELED || status == -ENODEV, "status %d", status);
 	l->pending--;
 	retired++;
 	failed += status != 0;

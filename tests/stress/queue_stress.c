@@ -124,17 +124,25 @@ static bool all_arrived(void)
 
 /* The longest a wake-up may take before it counts as lost; nothing is timed by it. */
 #define LOST_MS 20000
+#define LOOK_MS 50
 
-static void sleep_on_fd(void)
+/* Until the fd is readable, or nothing will ever make it so. */
+static void sleep_on_fd(int64_t end)
 {
 	struct pollfd pfd = {.fd = fq_queue_fd(queue), .events = POLLIN};
-	int got = poll(&pfd, 1, LOST_MS);
 
-	if (got == 1)
-		return;
-	pthread_mutex_lock(&host_lock);
-	STRESS_CHECK(all_arrived(), "lost wake-up: asleep for %d ms with posts undrained", LOST_MS);
-	pthread_mutex_unlock(&host_lock);
+	for (int ms = 0; ms < LOST_MS; ms += LOOK_MS) {
+		bool over;
+
+		if (poll(&pfd, 1, LOOK_MS) == 1)
+			return;
+		pthread_mutex_lock(&host_lock);
+		over = all_arrived() || (stress_now_ns() >= end && !atomic_load(&posters_stop));
+		pthread_mutex_unlock(&host_lock);
+		if (over)
+			return;
+	}
+	STRESS_CHECK(false, "lost wake-up: asleep for %d ms with posts undrained", LOST_MS);
 }
 
 static void own(bool hooks, struct stress_options *o)
@@ -160,7 +168,7 @@ static void own(bool hooks, struct stress_options *o)
 		sleep = !hooks || fq_queue_prepare(queue, &waiter);
 		pthread_mutex_unlock(&host_lock);
 		if (sleep)
-			sleep_on_fd();
+			sleep_on_fd(end);
 	}
 }
 

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <pthread.h>
+
+#include "device_internal.h"
+
+/* -- fail -------------------------------------------------------------------------------------- */
+
+static bool valid(const struct fq_device *dev, int status)
+{
+	return dev && status < 0;
+}
+
+static void fail_timeline(struct fq_device *dev, struct fq_timeline *tl, int status)
+{
+	fq_queue_enter(dev->sink.queue);
+	fq_device_close_timeline(dev, tl, status);
+	fq_timeline_fail(tl);
+	fq_queue_leave(dev->sink.queue);
+}
+
+int fq_ring_fail(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx, int status)
+{
+	struct fq_timeline *tl;
+	struct fq_bank *bank;
+
+	if (!valid(dev, status) || ring_idx >= FQ_RINGS)
+		return -EINVAL;
+	bank = fq_table_find(&dev->contexts, ctx_id);
+	tl = bank ? fq_bank_timeline(bank, ring_idx) : NULL;
+	if (!tl)
+		return -ENOENT;
+	fail_timeline(dev, tl, status);
+	return 0;
+}
+
+int fq_global_fail(struct fq_device *dev, int status)
+{
+	if (!valid(dev, status))
+		return -EINVAL;
+	fail_timeline(dev, dev->global, status);
+	return 0;
+}
+
+int fq_context_fail(struct fq_device *dev, uint32_t ctx_id, int status)
+{
+	struct fq_bank *bank;
+
+	if (!valid(dev, status))
+		return -EINVAL;
+	bank = fq_table_find(&dev->contexts, ctx_id);
+	if (!bank)
+		return -ENOENT;
+	fq_queue_enter(dev->sink.queue);
+	fq_device_close_bank(dev, bank, status);
+	fq_bank_fail(bank);
+	fq_queue_leave(dev->sink.queue);
+	return 0;
+}
+
+int fq_device_fail(struct fq_device *dev, int status)
+{
+	if (!valid(dev, status))
+		return -EINVAL;
+	fq_queue_enter(dev->sink.queue);
+	FQ_FOR_EACH_BANK(dev, group, i)
+	fq_device_close_bank(dev, group->bank[i], status);
+	FQ_FOR_EACH_BANK(dev, group, i)
+	fq_bank_fail(group->bank[i]);
+	fq_queue_leave(dev->sink.queue);
+	return 0;
+}
+
+/* -- reset ------------------------------------------------------------------------------------- */
+
+int fq_device_reset(struct fq_device *dev)
+{
+	struct fq_bank *ended = NULL;
+
+	if (!dev)
+		return -EINVAL;
+	if (dev->closing)
+		return -ENODEV;
+	fq_queue_enter(dev->sink.queue);
+	dev->sink.frozen = false;
+	/* All are closed, and all ids free, before a callback can begin the next life. */
+	FQ_FOR_EACH_BANK(dev, group, i)
+	{
+		struct fq_bank *bank = group->bank[i];
+
+		fq_device_close_bank(dev, bank, -ECONNRESET);
+		if (!bank->live)
+			continue;
+		fq_device_forget_context(dev, bank);
+		bank->next_free = ended;
+		ended = bank;
+	}
+	fq_timeline_fail(dev->global);
+	while (ended) {
+		struct fq_bank *bank = ended;
+
+		ended = bank->next_free;
+		fq_bank_fail(bank);
+		fq_device_recycle_bank(dev, bank);
+	}
+	fq_queue_leave(dev->sink.queue);
+	return 0;
+}
+
+/* -- freeze ------------------------------------------------------------------------------------ */
+
+int fq_device_freeze(struct fq_device *dev)
+{
+	if (!dev)
+		return -EINVAL;
+	dev->sink.frozen = true;
+	return 0;
+}
+
+int fq_device_thaw(struct fq_device *dev)
+{
+	if (!dev)
+		return -EINVAL;
+	dev->sink.frozen = false;
+	FQ_FOR_EACH_TIMELINE(dev, tl)
+	fq_timeline_thaw(tl);
+	fq_queue_wake_owner(dev->sink.queue);
+	return 0;
+}
+
+bool fq_device_frozen(const struct fq_device *dev)
+{
+	return dev->sink.frozen;
+}
+
+/* -- unplug ------------------------------------------------------------------------------------ */
+
+static pthread_mutex_t unplugged_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct fq_device *unplugged;
+
+static void reap_and_free(void *arg)
+{
+	struct fq_device *dev = arg;
+	struct fq_queue *q = dev->sink.queue;
+
+	fq_device_reap(dev);
+	fq_device_free(dev);
+	fq_queue_release(q);
+}
+
+static void hand_over(struct fq_later *burial)
+{
+	struct fq_device *dev = fq_container_of(burial, struct fq_device, burial);
+
+	if (dev->defer) {
+		dev->defer(reap_and_free, dev, dev->defer_opaque);
+		return;
+	}
+	pthread_mutex_lock(&unplugged_lock);
+	dev->next_unplugged = unplugged;
+	unplugged = dev;
+	pthread_mutex_unlock(&unplugged_lock);
+}
+
+int fq_device_unplug(struct fq_device *dev, fq_defer_fn *defer, void *opaque)
+{
+	struct fq_queue *q;
+
+	if (!dev)
+		return -EINVAL;
+	if (dev->closing)
+		return -EBUSY;
+	q = dev->sink.queue;
+	fq_queue_enter(q);
+	fq_queue_hold(q);
+	fq_device_end(dev);
+	dev->defer = defer;
+	dev->defer_opaque = opaque;
+	dev->burial.run = hand_over;
+	fq_queue_bury_later(q, &dev->burial);
+	fq_queue_leave(q);
+	return 0;
+}
+
+size_t fq_reclaim(void)
+{
+	struct fq_device *dev;
+	size_t count = 0;
+
+	pthread_mutex_lock(&unplugged_lock);
+	dev = unplugged;
+	unplugged = NULL;
+	pthread_mutex_unlock(&unplugged_lock);
+	for (; dev; count++) {
+		struct fq_device *next = dev->next_unplugged;
+
+		reap_and_free(dev);
+		dev = next;
+	}
+	return count;
+}
