@@ -15,6 +15,7 @@ static void flush(struct fq_later *flush)
 		dev->flush_host(dev->sink.opaque);
 	for (unsigned i = 0; i < dev->vring_count; i++)
 		(void)fq_vring_publish(dev->vrings[i]); /* a broken ring has counted why */
+	fq_quiesce_complete(&dev->sink);
 }
 
 /* -- contexts and timelines ------------------------------------------------------------- */
@@ -101,7 +102,7 @@ int fq_context_create(struct fq_device *dev, uint32_t ctx_id)
 {
 	struct fq_bank *bank;
 
-	if (!dev)
+	if (!fq_is_alive(dev))
 		return -EINVAL;
 	if (dev->closing)
 		return -ENODEV;
@@ -165,7 +166,7 @@ int fq_device_open_timeline(struct fq_device *dev, uint32_t ctx_id, uint32_t rin
 int fq_device_timeline(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx,
 		       struct fq_timeline **out)
 {
-	if (!dev || !out)
+	if (!fq_is_alive(dev) || !out)
 		return -EINVAL;
 	return fq_device_open_timeline(dev, ctx_id, ring_idx, out);
 }
@@ -218,7 +219,7 @@ int fq_context_destroy(struct fq_device *dev, uint32_t ctx_id)
 {
 	struct fq_bank *bank;
 
-	if (!dev)
+	if (!fq_is_alive(dev))
 		return -EINVAL;
 	bank = fq_table_find(&dev->contexts, ctx_id);
 	if (!bank)
@@ -297,23 +298,23 @@ static int submit_global(struct fq_device *dev, struct fq_fence *fence, const ui
 
 int fq_submit(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx, struct fq_fence *fence)
 {
-	return dev && fence ? submit(dev, ctx_id, ring_idx, fence, NULL) : -EINVAL;
+	return fq_is_alive(dev) && fence ? submit(dev, ctx_id, ring_idx, fence, NULL) : -EINVAL;
 }
 
 int fq_submit_id(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx, struct fq_fence *fence,
 		 uint64_t id)
 {
-	return dev && fence ? submit(dev, ctx_id, ring_idx, fence, &id) : -EINVAL;
+	return fq_is_alive(dev) && fence ? submit(dev, ctx_id, ring_idx, fence, &id) : -EINVAL;
 }
 
 int fq_submit_global(struct fq_device *dev, struct fq_fence *fence)
 {
-	return dev && fence ? submit_global(dev, fence, NULL) : -EINVAL;
+	return fq_is_alive(dev) && fence ? submit_global(dev, fence, NULL) : -EINVAL;
 }
 
 int fq_submit_global_id(struct fq_device *dev, struct fq_fence *fence, uint64_t id)
 {
-	return dev && fence ? submit_global(dev, fence, &id) : -EINVAL;
+	return fq_is_alive(dev) && fence ? submit_global(dev, fence, &id) : -EINVAL;
 }
 
 /* -- virtqueues ------------------------------------------------------------------------- */
@@ -331,7 +332,7 @@ int fq_device_attach_vring(struct fq_device *dev, struct fq_vring *vr)
 {
 	struct fq_vring **grown;
 
-	if (!dev || !vr)
+	if (!fq_is_alive(dev) || !vr)
 		return -EINVAL;
 	if (vring_index(dev, vr) < dev->vring_count)
 		return -EEXIST;
@@ -347,7 +348,7 @@ int fq_device_detach_vring(struct fq_device *dev, struct fq_vring *vr)
 {
 	unsigned i;
 
-	if (!dev || !vr)
+	if (!fq_is_alive(dev) || !vr)
 		return -EINVAL;
 	i = vring_index(dev, vr);
 	if (i == dev->vring_count)
@@ -429,6 +430,7 @@ int fq_device_create(struct fq_device **out, const struct fq_device_config *conf
 		fq_device_free(dev);
 		return err;
 	}
+	fq_debug_born(dev);
 	*out = dev;
 	return 0;
 }
@@ -437,10 +439,11 @@ void fq_device_end(struct fq_device *dev)
 {
 	dev->closing = true;
 	fq_handle_revoke(dev->handle);
-	FQ_FOR_EACH_BANK(dev, group, i)
-	fq_device_close_bank(dev, group->bank[i], -ENODEV);
-	FQ_FOR_EACH_BANK(dev, group, i)
-	fq_bank_fail(group->bank[i]);
+	FQ_FOR_EACH_BANK (dev, group, i)
+		fq_device_close_bank(dev, group->bank[i], -ENODEV);
+	FQ_FOR_EACH_BANK (dev, group, i)
+		fq_bank_fail(group->bank[i]);
+	fq_deaths_cancel(dev);
 	/* The last batch; the host may free its vrings when this call returns. */
 	if (dev->sink.flush.listed)
 		flush(&dev->sink.flush);
@@ -457,7 +460,10 @@ void fq_device_reap(struct fq_device *dev)
 
 static void bury(struct fq_later *burial)
 {
-	fq_device_free(fq_container_of(burial, struct fq_device, burial));
+	struct fq_device *dev = fq_container_of(burial, struct fq_device, burial);
+
+	fq_debug_dead(dev);
+	fq_device_free(dev);
 }
 
 int fq_device_destroy(struct fq_device *dev)
@@ -466,6 +472,8 @@ int fq_device_destroy(struct fq_device *dev)
 
 	if (!dev)
 		return 0;
+	if (!fq_is_alive(dev))
+		return -EINVAL;
 	if (dev->closing)
 		return -EBUSY;
 	q = dev->sink.queue;

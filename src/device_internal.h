@@ -23,6 +23,7 @@ struct fq_device {
 	bool closing;
 	struct fq_vring **vrings;
 	unsigned vring_count;
+	struct fq_death *deaths;
 	struct fq_later burial;
 	struct fq_device *next_unplugged;
 	fq_defer_fn *defer;
@@ -45,11 +46,12 @@ static inline struct fq_timeline *fq_bank_timeline(const struct fq_bank *bank, u
 		for (unsigned i = 0; i < group->used; i++)
 
 /* Its body must not be left by break. */
-#define FQ_FOR_EACH_TIMELINE(dev, tl)                                                           \
-	FQ_FOR_EACH_BANK(dev, group_, bank_)                                                    \
-	for (unsigned ring_ = 0; ring_ < FQ_RINGS; ring_++)                                     \
-		for (struct fq_timeline *tl = fq_bank_timeline(group_->bank[bank_], ring_); tl; \
-		     tl = NULL)
+#define FQ_FOR_EACH_TIMELINE(dev, tl)                                              \
+	FQ_FOR_EACH_BANK (dev, group_, bank_)                                      \
+		for (unsigned ring_ = 0; ring_ < FQ_RINGS; ring_++)                \
+			for (struct fq_timeline *tl =                              \
+				     fq_bank_timeline(group_->bank[bank_], ring_); \
+			     tl; tl = NULL)
 
 /* Opened when it is new or was closed. -EINVAL, -ENODEV, -ENOSPC, -ENOMEM. */
 int fq_device_open_timeline(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx,
@@ -63,6 +65,9 @@ void fq_bank_fail(struct fq_bank *bank);
 /* The id is free for a new life; the bank is recycled when its fences have been failed. */
 void fq_device_forget_context(struct fq_device *dev, struct fq_bank *bank);
 void fq_device_recycle_bank(struct fq_device *dev, struct fq_bank *bank);
+
+/* death.c */
+void fq_deaths_cancel(struct fq_device *dev);
 
 /* Ends everything but the memory, which posters may be reading. */
 void fq_device_end(struct fq_device *dev);

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include <pthread.h>
 #include <time.h>
 
 #include "handle.h"
@@ -9,9 +8,8 @@ struct fq_slot fq_slots[FQ_SLOTS];
 char fq_grace_tag;
 #endif
 
-/* Owners of different devices meet here, at set-up only. */
-static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
-static uint32_t next_slot;
+/* Where the search for a free slot begins. */
+static fq_a64 next_slot;
 
 static fq_a64 refused_handle;
 static fq_a64 refused_gone;
@@ -43,27 +41,37 @@ static void next_generation(struct fq_slot *slot)
 		(void)fq_add_acqrel(&slot->shard[i].word, UINT64_C(1) << FQ_READER_BITS);
 }
 
-/* Every slot in turn, so that a generation comes round as late as possible. */
-static struct fq_slot *find_slot(uint32_t *index)
+static bool take(struct fq_slot *slot, struct fq_device *device)
 {
-	for (uint32_t n = 0; n < FQ_SLOTS; n++) {
-		*index = next_slot++ % FQ_SLOTS;
-		if (!fq_slots[*index].device)
+	void *nobody = NULL;
+
+	/* H4: pairs with fq_handle_free */
+	return !fq_ptr_load_rlx(&slot->device) && fq_ptr_cas_acqrel(&slot->device, &nobody, device);
+}
+
+/*
+ * Owners of different devices meet here. No lock: a child of fork would inherit it locked. Every slot
+ * in turn, so that a generation comes round as late as possible.
+ */
+static struct fq_slot *take_slot(struct fq_device *device, uint64_t *index)
+{
+	uint64_t start = fq_load_rlx(&next_slot);
+
+	for (uint64_t n = start; n < start + FQ_SLOTS; n++) {
+		*index = n % FQ_SLOTS;
+		if (take(&fq_slots[*index], device)) {
+			fq_store_rlx(&next_slot, n + 1);
 			return &fq_slots[*index];
+		}
 	}
 	return NULL;
 }
 
 int fq_handle_create(struct fq_device *device, fq_handle_t *handle)
 {
-	struct fq_slot *slot;
-	uint32_t index;
+	uint64_t index;
+	struct fq_slot *slot = take_slot(device, &index);
 
-	pthread_mutex_lock(&slots_lock);
-	slot = find_slot(&index);
-	if (slot)
-		slot->device = device;
-	pthread_mutex_unlock(&slots_lock);
 	if (!slot)
 		return -ENFILE;
 	next_generation(slot);
@@ -81,7 +89,8 @@ void fq_handle_wait(fq_handle_t handle)
 	struct fq_slot *slot = fq_handle_slot(handle);
 	const struct timespec pause = {.tv_nsec = 50000};
 
-	urcu_memb_synchronize_rcu();
+	if (!fq_forked)
+		urcu_memb_synchronize_rcu();
 #ifdef FQ_TSAN
 	__tsan_acquire(&fq_grace_tag);
 #endif
@@ -93,7 +102,19 @@ void fq_handle_wait(fq_handle_t handle)
 
 void fq_handle_free(fq_handle_t handle)
 {
-	pthread_mutex_lock(&slots_lock);
-	fq_handle_slot(handle)->device = NULL;
-	pthread_mutex_unlock(&slots_lock);
+	fq_ptr_store_rel(&fq_handle_slot(handle)->device, NULL); /* H4 */
+}
+
+void fq_handle_forget_readers(void)
+{
+	for (unsigned s = 0; s < FQ_SLOTS; s++) {
+		for (unsigned i = 0; i < FQ_SHARDS; i++) {
+			fq_a64 *word = &fq_slots[s].shard[i].word;
+			uint64_t seen = fq_load_rlx(word);
+
+			/* Most have none; those stay shared with the parent. */
+			if (seen & FQ_READERS)
+				fq_store_rlx(word, seen & ~FQ_READERS);
+		}
+	}
 }

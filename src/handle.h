@@ -47,13 +47,14 @@ struct fq_shard {
 
 struct fq_slot {
 	alignas(FQ_CACHELINE) fq_a64 generation;
-	struct fq_device *device; /* constant while the generation is odd */
+	fq_aptr device; /* struct fq_device *; constant while the generation is odd */
 	struct fq_shard shard[FQ_SHARDS];
 };
 
 struct fq_self {
 	uint32_t registrations;
 	uint32_t shard; /* 1 .. FQ_SHARDS, 0: none yet */
+	bool rcu;       /* its posts are under liburcu; else counted */
 	bool ours;      /* registered with liburcu by us, not by the host */
 };
 
@@ -67,6 +68,7 @@ extern struct fq_slot fq_slots[FQ_SLOTS];
 extern char fq_grace_tag;
 #endif
 extern __thread struct fq_self fq_self;
+extern bool fq_forked; /* liburcu's registry names threads that are not here: stay away from it */
 
 uint32_t fq_choose_shard(void);
 void fq_count_refused(int err);
@@ -76,6 +78,8 @@ int fq_handle_create(struct fq_device *device, fq_handle_t *handle);
 void fq_handle_revoke(fq_handle_t handle);
 void fq_handle_wait(fq_handle_t handle);
 void fq_handle_free(fq_handle_t handle);
+/* In a forked child, whose only thread is no reader: whoever is counted is not here. */
+void fq_handle_forget_readers(void);
 
 static inline uint64_t fq_handle_generation(fq_handle_t handle)
 {
@@ -130,13 +134,13 @@ static inline int fq_read_begin(fq_handle_t handle, struct fq_read *read)
 	read->shard = NULL;
 	if (!(generation & 1) || generation > FQ_GENERATION_MASK)
 		err = -EINVAL;
-	else if (fq_self.registrations)
+	else if (fq_self.rcu)
 		err = fq_read_registered(slot, generation);
 	else
 		err = fq_read_unknown(slot, generation, read);
 	if (err)
 		fq_count_refused(err);
-	read->device = err ? NULL : slot->device;
+	read->device = err ? NULL : fq_ptr_load_rlx(&slot->device);
 	return err;
 }
 

@@ -22,6 +22,7 @@
 #include <fenceq/fenceq.h>
 
 #include "atomics.h"
+#include "debug.h"
 
 #define FQ_CACHELINE 64
 #define FQ_WORD_BITS 64u
@@ -140,6 +141,11 @@ struct fq_queue {
 	unsigned next_slot;   /* where the next source goes */
 	bool kicked;          /* the fd was written for what a drain left behind */
 	bool hooks;
+	struct fq_deadline *deadlines; /* the next one first */
+	int64_t timer_at_ns;           /* what timer_fd is set to */
+	unsigned watches;
+	int epoll_fd; /* FQ_QUEUE_EPOLL; else -1, as is timer_fd */
+	int timer_fd;
 	fq_a64 completions;
 	fq_a64 drains;
 	fq_a64 empty_drains;
@@ -197,6 +203,13 @@ void fq_queue_hold(struct fq_queue *q);
 void fq_queue_release(struct fq_queue *q);
 void fq_queue_forget(struct fq_queue *q, bool (*match)(struct fq_node *, void *), void *arg);
 
+/* deadline.c, mux.c: the owner's */
+void fq_deadlines_run(struct fq_queue *q);
+int fq_mux_open(struct fq_queue *q);
+void fq_mux_close(struct fq_queue *q);
+void fq_mux_set_timer(struct fq_queue *q);
+void fq_watches_run(struct fq_queue *q);
+
 /* Posters: the source's dirty word has changed. */
 void fq_source_tell(struct fq_source *source);
 
@@ -208,7 +221,10 @@ struct fq_sink {
 	fq_retire_fn *retire; /* the host's */
 	void *opaque;
 	struct fq_later flush;
-	bool frozen; /* owner: nothing is retired but by failing it */
+	bool frozen;            /* owner: nothing is retired but by failing it */
+	uint32_t epoch;         /* how many quiesces have begun */
+	uint64_t epoch_pending; /* submitted since the last one, and pending */
+	struct fq_quiesce *quiesces;
 	fq_a64 retired;
 	fq_a64 failed;
 	fq_a64 refused_unknown;
@@ -217,13 +233,23 @@ struct fq_sink {
 	fq_a64 refused_stale;
 };
 
+/* quiesce.c */
+void fq_quiesce_retired(struct fq_sink *sink, uint32_t epoch);
+void fq_quiesce_complete(struct fq_sink *sink);
+
 static inline void fq_sink_retire(struct fq_sink *sink, struct fq_fence *fence)
 {
+	uint32_t epoch = fence->epoch;
+
 	fq_count_owner(&sink->retired, 1);
 	if (fence->status)
 		fq_count_owner(&sink->failed, 1);
 	fq_queue_flush_later(sink->queue, &sink->flush);
 	sink->retire(fence, fence->status, sink->opaque);
+	if (epoch == sink->epoch)
+		sink->epoch_pending--;
+	else
+		fq_quiesce_retired(sink, epoch);
 }
 
 /* In the mark's word below the token. A closed timeline takes no mark. */
@@ -286,7 +312,11 @@ struct fq_bank_group {
 
 struct fq_timeline *fq_timeline_create(struct fq_bank *bank, uint8_t ring, struct fq_sink *sink);
 void fq_timeline_open(struct fq_timeline *tl, uint64_t base);
+/* fq_timeline_open() in the middle of a life, whose pending fences may be there already. */
+void fq_timeline_restore(struct fq_timeline *tl, uint64_t base, uint64_t mark, uint64_t submitted);
 bool fq_timeline_is_open(const struct fq_timeline *tl);
+/* Also true when it was closed since. */
+bool fq_timeline_was_opened(const struct fq_timeline *tl);
 void fq_timeline_append(struct fq_timeline *tl, struct fq_fence *fence, uint64_t token);
 /*
  * Takes no mark from here on: what the mark covers will retire with 0, the rest with this status.

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <pthread.h>
 
 #include "device_internal.h"
 
@@ -8,7 +7,7 @@
 
 static bool valid(const struct fq_device *dev, int status)
 {
-	return dev && status < 0;
+	return fq_is_alive(dev) && status < 0;
 }
 
 static void fail_timeline(struct fq_device *dev, struct fq_timeline *tl, int status)
@@ -63,10 +62,10 @@ int fq_device_fail(struct fq_device *dev, int status)
 	if (!valid(dev, status))
 		return -EINVAL;
 	fq_queue_enter(dev->sink.queue);
-	FQ_FOR_EACH_BANK(dev, group, i)
-	fq_device_close_bank(dev, group->bank[i], status);
-	FQ_FOR_EACH_BANK(dev, group, i)
-	fq_bank_fail(group->bank[i]);
+	FQ_FOR_EACH_BANK (dev, group, i)
+		fq_device_close_bank(dev, group->bank[i], status);
+	FQ_FOR_EACH_BANK (dev, group, i)
+		fq_bank_fail(group->bank[i]);
 	fq_queue_leave(dev->sink.queue);
 	return 0;
 }
@@ -77,15 +76,14 @@ int fq_device_reset(struct fq_device *dev)
 {
 	struct fq_bank *ended = NULL;
 
-	if (!dev)
+	if (!fq_is_alive(dev))
 		return -EINVAL;
 	if (dev->closing)
 		return -ENODEV;
 	fq_queue_enter(dev->sink.queue);
 	dev->sink.frozen = false;
 	/* All are closed, and all ids free, before a callback can begin the next life. */
-	FQ_FOR_EACH_BANK(dev, group, i)
-	{
+	FQ_FOR_EACH_BANK (dev, group, i) {
 		struct fq_bank *bank = group->bank[i];
 
 		fq_device_close_bank(dev, bank, -ECONNRESET);
@@ -111,7 +109,7 @@ int fq_device_reset(struct fq_device *dev)
 
 int fq_device_freeze(struct fq_device *dev)
 {
-	if (!dev)
+	if (!fq_is_alive(dev))
 		return -EINVAL;
 	dev->sink.frozen = true;
 	return 0;
@@ -119,11 +117,11 @@ int fq_device_freeze(struct fq_device *dev)
 
 int fq_device_thaw(struct fq_device *dev)
 {
-	if (!dev)
+	if (!fq_is_alive(dev))
 		return -EINVAL;
 	dev->sink.frozen = false;
-	FQ_FOR_EACH_TIMELINE(dev, tl)
-	fq_timeline_thaw(tl);
+	FQ_FOR_EACH_TIMELINE (dev, tl)
+		fq_timeline_thaw(tl);
 	fq_queue_wake_owner(dev->sink.queue);
 	return 0;
 }
@@ -135,8 +133,7 @@ bool fq_device_frozen(const struct fq_device *dev)
 
 /* -- unplug ------------------------------------------------------------------------------------ */
 
-static pthread_mutex_t unplugged_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct fq_device *unplugged;
+static fq_aptr unplugged; /* struct fq_device *; no lock, which a fork would leave locked */
 
 static void reap_and_free(void *arg)
 {
@@ -151,22 +148,24 @@ static void reap_and_free(void *arg)
 static void hand_over(struct fq_later *burial)
 {
 	struct fq_device *dev = fq_container_of(burial, struct fq_device, burial);
+	void *top;
 
+	fq_debug_dead(dev);
 	if (dev->defer) {
 		dev->defer(reap_and_free, dev, dev->defer_opaque);
 		return;
 	}
-	pthread_mutex_lock(&unplugged_lock);
-	dev->next_unplugged = unplugged;
-	unplugged = dev;
-	pthread_mutex_unlock(&unplugged_lock);
+	top = fq_ptr_load_rlx(&unplugged);
+	do {
+		dev->next_unplugged = top;
+	} while (!fq_ptr_cas_acqrel(&unplugged, &top, dev)); /* U2: pairs with fq_reclaim */
 }
 
 int fq_device_unplug(struct fq_device *dev, fq_defer_fn *defer, void *opaque)
 {
 	struct fq_queue *q;
 
-	if (!dev)
+	if (!fq_is_alive(dev))
 		return -EINVAL;
 	if (dev->closing)
 		return -EBUSY;
@@ -184,13 +183,9 @@ int fq_device_unplug(struct fq_device *dev, fq_defer_fn *defer, void *opaque)
 
 size_t fq_reclaim(void)
 {
-	struct fq_device *dev;
+	struct fq_device *dev = fq_ptr_xchg_acqrel(&unplugged, NULL); /* U2 */
 	size_t count = 0;
 
-	pthread_mutex_lock(&unplugged_lock);
-	dev = unplugged;
-	unplugged = NULL;
-	pthread_mutex_unlock(&unplugged_lock);
 	for (; dev; count++) {
 		struct fq_device *next = dev->next_unplugged;
 

@@ -38,6 +38,33 @@ int fq_notifier_init(struct fq_notifier *n, unsigned flags)
 #endif
 }
 
+/* Makes @p fd, which the parent has too, the same as *fresh here, and closes that. */
+static int take_place(int fresh, int fd)
+{
+	while (dup3(fresh, fd, O_CLOEXEC) < 0) {
+		if (errno != EINTR && errno != EBUSY)
+			return -errno;
+	}
+	return 0;
+}
+
+int fq_notifier_after_fork_child(struct fq_notifier *n)
+{
+	struct fq_notifier fresh;
+	int err;
+
+	if (!n)
+		return -EINVAL;
+	err = fq_notifier_init(&fresh, n->rfd == n->wfd ? 0 : FQ_NOTIFIER_PIPE);
+	if (err)
+		return err;
+	err = take_place(fresh.rfd, n->rfd);
+	if (!err && n->wfd != n->rfd)
+		err = take_place(fresh.wfd, n->wfd);
+	fq_notifier_fini(&fresh);
+	return err;
+}
+
 void fq_notifier_fini(struct fq_notifier *n)
 {
 	if (n->wfd >= 0 && n->wfd != n->rfd)

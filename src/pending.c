@@ -43,8 +43,7 @@ uint64_t fq_device_walk(struct fq_device *dev, fq_walk_fn *fn, void *opaque)
 
 	if (!walk_timeline(dev, dev->global, fn, opaque, &shown))
 		return shown;
-	FQ_FOR_EACH_TIMELINE(dev, tl)
-	{
+	FQ_FOR_EACH_TIMELINE (dev, tl) {
 		if (tl != dev->global && !walk_timeline(dev, tl, fn, opaque, &shown))
 			return shown;
 	}
@@ -56,8 +55,7 @@ bool fq_device_oldest(struct fq_device *dev, struct fq_pending *out)
 	int64_t now = fq_now_coarse();
 	bool found = false;
 
-	FQ_FOR_EACH_TIMELINE(dev, tl)
-	{
+	FQ_FOR_EACH_TIMELINE (dev, tl) {
 		/* The first of a timeline is its oldest. */
 		if (!tl->first || (found && tl->first->submitted_ns >= out->fence->submitted_ns))
 			continue;

@@ -18,12 +18,18 @@ int fq_queue_create(struct fq_queue **out, unsigned flags)
 	struct fq_queue *q;
 	int err;
 
-	if (!out || (flags & ~(FQ_QUEUE_HOOKS | FQ_QUEUE_PIPE)))
+	if (!out || (flags & ~(FQ_QUEUE_HOOKS | FQ_QUEUE_PIPE | FQ_QUEUE_EPOLL)))
 		return -EINVAL;
 	q = fq_alloc_aligned(sizeof(*q));
 	if (!q)
 		return -ENOMEM;
 	err = fq_notifier_init(&q->notifier, flags & FQ_QUEUE_PIPE ? FQ_NOTIFIER_PIPE : 0);
+	q->epoll_fd = q->timer_fd = -1;
+	if (!err && (flags & FQ_QUEUE_EPOLL)) {
+		err = fq_mux_open(q);
+		if (err)
+			fq_notifier_fini(&q->notifier);
+	}
 	if (err) {
 		free(q);
 		return err;
@@ -37,6 +43,7 @@ int fq_queue_create(struct fq_queue **out, unsigned flags)
 		fq_ptr_store_rel(&q->head, (void *)(uintptr_t)FQ_ARMED);
 		fq_store_rel(&q->dirty, FQ_ARMED);
 	}
+	fq_debug_born(q);
 	*out = q;
 	return 0;
 }
@@ -55,10 +62,14 @@ int fq_queue_destroy(struct fq_queue *q)
 {
 	if (!q)
 		return 0;
+	if (!fq_is_alive(q))
+		return -EINVAL;
 	/* A late poster may have left the bit of a source that is gone; it means nothing any more. */
 	if (q->attached || q->depth || fq_load_acq(&q->held) || /* U1 */
 	    q->ready_first || untagged(fq_ptr_load_rlx(&q->head)))
 		return -EBUSY;
+	fq_debug_dead(q);
+	fq_mux_close(q);
 	fq_notifier_fini(&q->notifier);
 	free(q);
 	return 0;
@@ -66,7 +77,7 @@ int fq_queue_destroy(struct fq_queue *q)
 
 int fq_queue_fd(const struct fq_queue *q)
 {
-	return q->notifier.rfd;
+	return q->epoll_fd >= 0 ? q->epoll_fd : q->notifier.rfd;
 }
 
 /* -- posters ----------------------------------------------------------------------------------- */
@@ -320,6 +331,8 @@ static unsigned drain(struct fq_queue *q, unsigned budget)
 	q->depth++;
 	for (struct fq_turn *turn = q->turn; turn; turn = turn->outer)
 		turn->resume(turn);
+	if (q->deadlines)
+		fq_deadlines_run(q);
 	do {
 		run_ready(q);
 	} while (q->sleepers && !q->ready_first && !(armed = arm(q)) && q->left);
@@ -342,14 +355,25 @@ static unsigned drain(struct fq_queue *q, unsigned budget)
 
 unsigned fq_queue_drain(struct fq_queue *q, unsigned budget)
 {
+	unsigned done;
+
+	if (!fq_is_alive(q))
+		return 0;
 	if (collect(q) || q->kicked)
 		clear_fd(q);
-	return drain(q, budget);
+	fq_queue_enter(q);
+	if (q->watches)
+		fq_watches_run(q);
+	done = drain(q, budget);
+	leave(q);
+	return done;
 }
 
 unsigned fq_queue_poll(struct fq_queue *q, unsigned budget)
 {
-	if (!fq_queue_pending(q)) {
+	if (!fq_is_alive(q))
+		return 0;
+	if (!fq_queue_pending(q) && !q->deadlines) {
 		fq_count_owner(&q->drains, 1);
 		fq_count_owner(&q->empty_drains, 1);
 		return 0;
@@ -361,7 +385,7 @@ unsigned fq_queue_poll(struct fq_queue *q, unsigned budget)
 
 bool fq_queue_prepare(struct fq_queue *q, struct fq_waiter *w)
 {
-	if (q->ready_first || !arm(q))
+	if (q->ready_first || (q->deadlines && !fq_queue_timeout(q)) || !arm(q))
 		return false;
 	if (!w->asleep) {
 		w->asleep = true;
@@ -382,16 +406,29 @@ void fq_queue_check(struct fq_queue *q, struct fq_waiter *w)
 	clear_fd(q);
 }
 
+/* 1 when the fd is readable, or a deadline is due. */
+static int wait_for_fd(struct fq_queue *q, int64_t timeout_ns)
+{
+	const struct fq_notifier fd = {.rfd = fq_queue_fd(q), .wfd = -1};
+	int64_t deadline_ns = fq_queue_timeout(q);
+	int got;
+
+	if (deadline_ns < 0 || (timeout_ns >= 0 && timeout_ns < deadline_ns))
+		return fq_notifier_wait(&fd, timeout_ns);
+	got = fq_notifier_wait(&fd, deadline_ns);
+	return got ? got : 1;
+}
+
 int fq_queue_wait(struct fq_queue *q, int64_t timeout_ns)
 {
 	struct fq_waiter w = {false};
 	int got;
 
 	if (!q->hooks)
-		return fq_notifier_wait(&q->notifier, timeout_ns);
+		return wait_for_fd(q, timeout_ns);
 	if (!fq_queue_prepare(q, &w))
 		return 1;
-	got = fq_notifier_wait(&q->notifier, timeout_ns);
+	got = wait_for_fd(q, timeout_ns);
 	fq_queue_check(q, &w);
 	return got;
 }
@@ -418,6 +455,28 @@ void fq_queue_detach(struct fq_queue *q, struct fq_source *source)
 		link = &(*link)->next;
 	*link = source->next;
 	q->attached--;
+}
+
+/* -- fork -------------------------------------------------------------------------------------- */
+
+static int renew_fd(struct fq_queue *q)
+{
+	/* The epoll instance and its timer are shared with the parent, too. */
+	if (q->epoll_fd >= 0)
+		return -ENOTSUP;
+	return fq_notifier_after_fork_child(&q->notifier);
+}
+
+int fq_queue_after_fork_child(struct fq_queue *q)
+{
+	int err = q ? renew_fd(q) : -EINVAL;
+
+	if (err)
+		return err;
+	/* What was written, or was about to be, was the parent's: be woken, and look. */
+	q->kicked = false;
+	kick(q);
+	return 0;
 }
 
 void fq_queue_get_stats(const struct fq_queue *q, struct fq_queue_stats *out)

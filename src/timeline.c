@@ -186,11 +186,21 @@ struct fq_timeline *fq_timeline_create(struct fq_bank *bank, uint8_t ring, struc
 
 void fq_timeline_open(struct fq_timeline *tl, uint64_t base)
 {
+	fq_timeline_restore(tl, base, base, base);
+}
+
+void fq_timeline_restore(struct fq_timeline *tl, uint64_t base, uint64_t mark, uint64_t submitted)
+{
 	fq_store_rlx(&tl->base, base);
-	fq_store_rlx(&tl->submitted, base);
-	tl->limit = base;
+	fq_store_rlx(&tl->submitted, submitted);
+	tl->limit = mark;
 	/* T4: the base is there for whoever sees this life's mark. Closed, so no poster writes it. */
-	fq_store_rel(&tl->mark, base << FQ_MARK_SHIFT);
+	fq_store_rel(&tl->mark, mark << FQ_MARK_SHIFT);
+}
+
+bool fq_timeline_was_opened(const struct fq_timeline *tl)
+{
+	return fq_load_rlx(&tl->base) != NEVER_OPENED;
 }
 
 bool fq_timeline_is_open(const struct fq_timeline *tl)
@@ -202,6 +212,8 @@ void fq_timeline_append(struct fq_timeline *tl, struct fq_fence *fence, uint64_t
 {
 	fence->token = token;
 	fence->status = 0;
+	fence->epoch = tl->sink->epoch;
+	tl->sink->epoch_pending++;
 	fence->timeline = tl;
 	fence->next = NULL;
 	*tl->last = fence;

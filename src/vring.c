@@ -12,6 +12,7 @@
 
 #include <fenceq/stats.h>
 
+#include "debug.h"
 #include "vring_internal.h"
 
 /* What only a poll can tell of a blocking fd, and the peer can make untrue at once. */
@@ -136,12 +137,16 @@ int fq_vring_create(struct fq_vring **out, const struct fq_vring_config *config)
 		return r;
 	}
 	call_set(&vr->call, config->call_fd);
+	fq_debug_born(vr);
 	*out = vr;
 	return 0;
 }
 
 void fq_vring_destroy(struct fq_vring *vr)
 {
+	if (!fq_is_alive(vr))
+		return;
+	fq_debug_dead(vr);
 	free(vr);
 }
 
@@ -184,12 +189,14 @@ int fq_vring_pop(struct fq_vring *vr, struct fq_vring_chain *chain)
 	uint16_t id;
 	int r;
 
-	if (!vr || !chain || (!chain->iov && chain->iov_max))
+	if (!fq_is_alive(vr) || !chain || (!chain->iov && chain->iov_max))
 		return -EINVAL;
 	if (is_broken(vr))
 		return -EIO;
 	chain->readable = chain->writable = 0;
 	chain->readable_len = chain->writable_len = 0;
+	if (vr->stopped)
+		return 0;
 	r = vr->ops->pop(vr, chain, &id);
 	if (r == 1) {
 		struct fq_vring_head *head = &vr->heads[id];
@@ -206,17 +213,36 @@ int fq_vring_pop(struct fq_vring *vr, struct fq_vring_chain *chain)
 	return r;
 }
 
+static void write_used(struct fq_vring *vr, uint16_t id, uint32_t len)
+{
+	vr->ops->put(vr, id, len);
+	vr->heads[id].put_at = ++vr->used;
+}
+
+static void keep(struct fq_vring *vr, uint16_t id, uint32_t len)
+{
+	vr->heads[id].put_at = FQ_KEPT;
+	vr->heads[id].kept_len = len;
+	if (vr->kept++)
+		vr->heads[vr->kept_last].kept_next = id;
+	else
+		vr->kept_first = id;
+	vr->kept_last = id;
+}
+
 int fq_vring_put(struct fq_vring *vr, struct fq_vring_buf buf, uint32_t len)
 {
-	if (!vr)
+	if (!fq_is_alive(vr))
 		return -EINVAL;
 	if (buf.id >= vr->size || vr->heads[buf.id].put_at != FQ_IN_FLIGHT ||
 	    vr->heads[buf.id].tag != buf.tag) {
 		fq_count_owner(&vr->errors, 1);
 		return -EINVAL;
 	}
-	vr->ops->put(vr, buf.id, len);
-	vr->heads[buf.id].put_at = ++vr->used;
+	if (vr->stopped)
+		keep(vr, buf.id, len);
+	else
+		write_used(vr, buf.id, len);
 	vr->in_flight--;
 	fq_count_owner(&vr->put, 1);
 	return 0;
@@ -224,11 +250,11 @@ int fq_vring_put(struct fq_vring *vr, struct fq_vring_buf buf, uint32_t len)
 
 int fq_vring_publish(struct fq_vring *vr)
 {
-	if (!vr)
+	if (!fq_is_alive(vr))
 		return -EINVAL;
 	if (is_broken(vr))
 		return -EIO;
-	if (vr->shown == vr->used)
+	if (vr->shown == vr->used || vr->stopped)
 		return 0;
 	vr->shown = vr->used;
 	fq_count_owner(&vr->publishes, 1);
@@ -241,18 +267,40 @@ int fq_vring_publish(struct fq_vring *vr)
 
 void fq_vring_disable_kick(struct fq_vring *vr)
 {
-	if (vr && !is_broken(vr))
+	if (fq_is_alive(vr) && !is_broken(vr) && !vr->stopped)
 		vr->ops->disable_kick(vr);
 }
 
 bool fq_vring_enable_kick(struct fq_vring *vr)
 {
-	return vr && !is_broken(vr) && vr->ops->enable_kick(vr);
+	return fq_is_alive(vr) && !is_broken(vr) && !vr->stopped && vr->ops->enable_kick(vr);
+}
+
+void fq_vring_stop(struct fq_vring *vr)
+{
+	if (!fq_is_alive(vr))
+		return;
+	(void)fq_vring_publish(vr);
+	vr->stopped = true;
+}
+
+int fq_vring_start(struct fq_vring *vr)
+{
+	if (!fq_is_alive(vr))
+		return -EINVAL;
+	vr->stopped = false;
+	for (; vr->kept; vr->kept--) {
+		uint16_t id = vr->kept_first;
+
+		vr->kept_first = vr->heads[id].kept_next;
+		write_used(vr, id, vr->heads[id].kept_len);
+	}
+	return fq_vring_publish(vr);
 }
 
 void fq_vring_set_call(struct fq_vring *vr, int call_fd)
 {
-	if (!vr)
+	if (!fq_is_alive(vr))
 		return;
 	call_set(&vr->call, call_fd);
 	if (!vr->interrupt && vr->call.fd >= 0)
@@ -261,17 +309,17 @@ void fq_vring_set_call(struct fq_vring *vr, int call_fd)
 
 uint16_t fq_vring_avail_idx(const struct fq_vring *vr)
 {
-	return vr ? vr->avail : 0;
+	return fq_is_alive(vr) ? vr->avail : 0;
 }
 
 uint16_t fq_vring_used_idx(const struct fq_vring *vr)
 {
-	return vr ? (uint16_t)vr->used : 0;
+	return fq_is_alive(vr) ? (uint16_t)vr->used : 0;
 }
 
 uint32_t fq_vring_in_flight(const struct fq_vring *vr)
 {
-	return vr ? vr->in_flight : 0;
+	return fq_is_alive(vr) ? vr->in_flight : 0;
 }
 
 void fq_vring_get_stats(const struct fq_vring *vr, struct fq_vring_stats *out)
@@ -279,7 +327,7 @@ void fq_vring_get_stats(const struct fq_vring *vr, struct fq_vring_stats *out)
 	if (!out)
 		return;
 	memset(out, 0, sizeof(*out));
-	if (!vr)
+	if (!fq_is_alive(vr))
 		return;
 	out->popped = fq_load_rlx(&vr->popped);
 	out->put = fq_load_rlx(&vr->put);

@@ -74,11 +74,14 @@ struct fq_vring_ops {
 };
 
 struct fq_vring_head {
-	uint64_t put_at; /* vr->used after the last put; FQ_IN_FLIGHT between pop and put */
-	uint16_t tag;    /* of the last pop: an old buffer cannot complete a new chain */
+	uint64_t put_at;    /* vr->used after the last put; FQ_IN_FLIGHT between pop and put */
+	uint16_t tag;       /* of the last pop: an old buffer cannot complete a new chain */
+	uint16_t kept_next; /* put while the ring was stopped: the one put after it */
+	uint32_t kept_len;
 };
 
 #define FQ_IN_FLIGHT UINT64_MAX
+#define FQ_KEPT (UINT64_MAX - 1)
 
 /* Guest memory as words: each is loaded once, whole, wherever it is read. */
 struct fq_split {
@@ -106,6 +109,9 @@ struct fq_vring {
 	uint32_t features;
 	uint32_t in_flight;
 	uint16_t avail; /* next available index to read */
+	bool stopped;   /* ring memory may be gone */
+	uint16_t kept_first, kept_last;
+	uint32_t kept;  /* puts to be written when the ring is started again */
 	uint64_t used;  /* elements put; starts at config.used_idx, its low 16 bits are the index */
 	uint64_t shown; /* of those: published */
 	struct fq_split split;

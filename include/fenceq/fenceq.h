@@ -20,14 +20,18 @@
  */
 
 #include <fenceq/base.h>
+#include <fenceq/deadline.h>
 #include <fenceq/device.h>
 #include <fenceq/lifecycle.h>
 #include <fenceq/mem.h>
 #include <fenceq/notifier.h>
 #include <fenceq/queue.h>
+#include <fenceq/quiesce.h>
+#include <fenceq/snapshot.h>
 #include <fenceq/stats.h>
 #include <fenceq/thread.h>
 #include <fenceq/timeline.h>
 #include <fenceq/vring.h>
+#include <fenceq/watch.h>
 
 #endif /* FENCEQ_FENCEQ_H */

@@ -44,6 +44,13 @@ struct fq_notifier {
  */
 FQ_API FQ_MUST_USE int fq_notifier_init(struct fq_notifier *n, unsigned flags);
 
+/**
+ * In a forked child: replaces the descriptors, which are the parent's too, by new ones of the same
+ * numbers, not readable.
+ * @return 0; -EINVAL NULL or they were closed; errors as fq_notifier_init(), nothing changed.
+ */
+FQ_API FQ_MUST_USE int fq_notifier_after_fork_child(struct fq_notifier *n);
+
 /** Closes the descriptors. Nobody may be inside another call. */
 FQ_API void fq_notifier_fini(struct fq_notifier *n);
 

@@ -76,6 +76,11 @@ struct fq_node {
 #define FQ_QUEUE_HOOKS 1u
 /** Use a pipe for the fd although the system has eventfd. */
 #define FQ_QUEUE_PIPE 2u
+/**
+ * The fd is an epoll instance, behind which deadlines (fenceq/deadline.h) and watched fds
+ * (fenceq/watch.h) make the queue readable, too. Costs two more fds. Linux only (-ENOSYS elsewhere).
+ */
+#define FQ_QUEUE_EPOLL 4u
 
 /** A drain that takes all there is; a flood of posts can keep it for ever. */
 #define FQ_NO_BUDGET (~0u)
@@ -154,6 +159,22 @@ FQ_API void fq_queue_check(struct fq_queue *q, struct fq_waiter *w);
  * @return 1 work waits, 0 time-out, -EINTR a signal handler ran.
  */
 FQ_API int fq_queue_wait(struct fq_queue *q, int64_t timeout_ns);
+
+/**
+ * In a forked child, after fq_after_fork_child(): gives the queue an fd of its own, under the same
+ * number; until then it shares the parent's, and a drain would take the parent's wake-up. The new fd
+ * is readable at first, so that nothing is lost that the parent was to be woken for. What was posted
+ * stays posted (in both processes). Owner; see "fork" in fenceq/thread.h.
+ *
+ * An epoll set made before the fork is shared with the parent and watches the parent's fd: make a new
+ * one. A loop that was asleep at the fork and does not go on in the child still counts as asleep; call
+ * fq_queue_check() for its waiter (one in another thread's fq_queue_wait() costs a write per drain
+ * from then on).
+ * @return 0; -EINVAL NULL, or the host has closed the fd; -ENOTSUP a queue with FQ_QUEUE_EPOLL; -EMFILE, -ENFILE, -ENOMEM from the system:
+ *         nothing was changed, call again when there are fds (one is needed for a moment, two for a
+ *         pipe); until then push and fq_queue_poll() are safe, drain, check and wait are not.
+ */
+FQ_API FQ_MUST_USE int fq_queue_after_fork_child(struct fq_queue *q);
 
 FQ_END_DECLS
 

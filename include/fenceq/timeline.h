@@ -55,7 +55,7 @@ struct fq_fence {
 	struct fq_timeline *timeline; /**< the library's; NULL while not pending */
 	int64_t submitted_ns;         /**< set by submit: CLOCK_MONOTONIC, coarse */
 	int32_t status;               /**< the library's */
-	uint32_t reserved;            /**< the library's */
+	uint32_t epoch;               /**< the library's */
 };
 
 /**

@@ -160,6 +160,16 @@ FQ_API void fq_vring_disable_kick(struct fq_vring *vr);
 FQ_API FQ_MUST_USE bool fq_vring_enable_kick(struct fq_vring *vr);
 
 /**
+ * Stops one queue, with chains in flight, while others run on: first shows what has been put, then
+ * touches neither ring nor call fd. Pops find nothing; puts are kept for fq_vring_start(). For
+ * vhost-user's SET_VRING_ENABLE 0 and GET_VRING_BASE. Idempotent.
+ */
+FQ_API void fq_vring_stop(struct fq_vring *vr);
+
+/** Goes on, and shows at once what was put meanwhile. @return as fq_vring_publish(). */
+FQ_API int fq_vring_start(struct fq_vring *vr);
+
+/**
  * Replaces the call fd (vhost-user's SET_VRING_CALL); -1 for none. The new one is written once, so
  * that no interrupt is lost between the two; that counts as an interrupt. The old one is not closed.
  * A vring with an interrupt function keeps the fd and never writes it.

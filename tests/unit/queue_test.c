@@ -76,7 +76,7 @@ Test(queue, bad_arguments)
 	struct fq_queue *q = NULL;
 
 	cr_assert_eq(fq_queue_create(NULL, 0), -EINVAL);
-	cr_assert_eq(fq_queue_create(&q, 4), -EINVAL);
+	cr_assert_eq(fq_queue_create(&q, 8), -EINVAL);
 	cr_assert_eq(fq_queue_create(&q, ~0u), -EINVAL);
 	cr_assert_null(q);
 	cr_assert_eq(fq_queue_destroy(NULL), 0);

@@ -1361,3 +1361,46 @@ Test(vring, stats_count_what_happened, .init = plain, .fini = teardown)
 	cr_assert_eq(s.errors, 0);
 	cr_assert_eq(s.broken, 0);
 }
+
+/* -- stop and start ---------------------------------------------------------------------------- */
+
+Test(vring, stopped_touches_nothing, .init = plain, .fini = teardown)
+{
+	struct fq_vring_buf buf[3];
+	unsigned id[3];
+
+	for (unsigned i = 0; i < 3; i++) {
+		id[i] = (unsigned)offer(&ring);
+		buf[i] = pop(&ring);
+	}
+	cr_assert_eq(fq_vring_put(ring.vr, buf[1], 11), 0);
+	fq_vring_stop(ring.vr);
+	take(&ring, id[1], 11);
+	fq_vring_stop(ring.vr);
+	(void)interrupts(&ring);
+	(void)offer(&ring);
+	cr_assert_eq(fq_vring_pop(ring.vr, &chain), 0);
+	cr_assert_not(fq_vring_enable_kick(ring.vr));
+	/* What was ring memory may be anything by now. */
+	char *copy = malloc(RING_BYTES);
+
+	cr_assert_not_null(copy);
+	memcpy(copy, ring_mem, RING_BYTES);
+	memset(ring_mem, 0x5a, RING_BYTES);
+	cr_assert_eq(fq_vring_put(ring.vr, buf[2], 22), 0);
+	cr_assert_eq(fq_vring_put(ring.vr, buf[0], 33), 0);
+	cr_assert_eq(fq_vring_put(ring.vr, buf[0], 33), -EINVAL, "twice");
+	cr_assert_eq(fq_vring_publish(ring.vr), 0);
+	fq_vring_disable_kick(ring.vr);
+	for (unsigned i = 0; i < RING_BYTES; i++)
+		cr_assert_eq(ring_mem[i], 0x5a);
+	memcpy(ring_mem, copy, RING_BYTES);
+	free(copy);
+	other_is_fine();
+	cr_assert_eq(fq_vring_start(ring.vr), 1);
+	take(&ring, id[2], 22);
+	take(&ring, id[0], 33);
+	cr_assert_eq(interrupts(&ring), 1, "one for all");
+	(void)pop(&ring);
+	cr_assert_eq(fq_vring_in_flight(ring.vr), 1);
+}

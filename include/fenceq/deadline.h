@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef FENCEQ_DEADLINE_H
+#define FENCEQ_DEADLINE_H
+
+/**
+ * @file deadline.h
+ * @brief Deadlines of a queue: callbacks at a time, on the owner.
+ *
+ * Overview
+ *   A deadline is a small object in the host's memory that names a time; once that has come, the
+ *   next drain (or poll) of its queue runs it. Time-outs of the library's own calls are made of it.
+ *
+ * Who wakes the owner for it?
+ *   - A loop that computes its own time-out takes fq_queue_timeout() into account;
+ *     fq_queue_wait() does so by itself, and fq_queue_prepare() refuses to sleep when one is due.
+ *   - A loop that only knows fds: a queue created with FQ_QUEUE_EPOLL has a timer behind its fd.
+ *
+ * Guarantees
+ *   All of it is the owner's, allocates nothing, waits for nobody. Setting one costs O(set).
+ *   The clock is CLOCK_MONOTONIC. A deadline runs once, not before its time.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <fenceq/base.h>
+
+FQ_BEGIN_DECLS
+
+struct fq_queue;
+struct fq_deadline;
+
+/** Runs on the owner, from a drain. May set it again, free its memory, and anything else. */
+typedef void fq_deadline_fn(struct fq_deadline *deadline);
+
+/** Caller memory; zero-initialise it, set `run`. */
+struct fq_deadline {
+	fq_deadline_fn *run;
+	int64_t at_ns;               /**< when; 0 while not set */
+	struct fq_queue *queue;      /**< the library's */
+	struct fq_deadline *link[2]; /**< the library's */
+};
+
+/**
+ * Sets a deadline, or moves one that is set, to @p timeout_ns from now (0 or less: due). Owner.
+ * @return 0; -EINVAL NULL, no `run`, or set on another queue.
+ */
+FQ_API int fq_deadline_set(struct fq_queue *q, struct fq_deadline *deadline, int64_t timeout_ns);
+
+/** Owner. @return true when it was set and now never runs. */
+FQ_API bool fq_deadline_cancel(struct fq_deadline *deadline);
+
+/** Nanoseconds until the next deadline; 0 one is due; -1 there is none. Owner. */
+FQ_API int64_t fq_queue_timeout(const struct fq_queue *q);
+
+FQ_END_DECLS
+
+#endif /* FENCEQ_DEADLINE_H */

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#endif
+
+#include "internal.h"
+
+/* What stands behind the fd of a queue with FQ_QUEUE_EPOLL besides its notifier. */
+
+#ifdef __linux__
+
+static int add(struct fq_queue *q, int fd, uint32_t events, void *watch)
+{
+	struct epoll_event ev = {.events = events, .data = {.ptr = watch}};
+
+	return epoll_ctl(q->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
+}
+
+int fq_mux_open(struct fq_queue *q)
+{
+	int err;
+
+	q->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	q->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	err = q->epoll_fd < 0 || q->timer_fd < 0 ? -errno : 0;
+	if (!err)
+		err = add(q, q->notifier.rfd, EPOLLIN, NULL);
+	if (!err)
+		err = add(q, q->timer_fd, EPOLLIN, NULL);
+	if (err)
+		fq_mux_close(q);
+	return err;
+}
+
+/* Setting it also makes it unreadable again. */
+void fq_mux_set_timer(struct fq_queue *q)
+{
+	int64_t at = q->deadlines ? q->deadlines->at_ns : 0;
+	struct itimerspec its = {.it_value = {.tv_sec = (time_t)(at / 1000000000),
+					      .tv_nsec = (long)(at % 1000000000)}};
+
+	if (q->timer_fd < 0 || q->timer_at_ns == at)
+		return;
+	q->timer_at_ns = at;
+	(void)timerfd_settime(q->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
+}
+
+int fq_watch_add(struct fq_queue *q, struct fq_watch *watch, int fd, unsigned events)
+{
+	int err;
+
+	if (!q || !watch || !watch->run || (events & ~(FQ_WATCH_IN | FQ_WATCH_HANGUP)) ||
+	    q->epoll_fd < 0)
+		return -EINVAL;
+	if (watch->queue)
+		return -EBUSY;
+	err = add(q, fd, EPOLLRDHUP | (events & FQ_WATCH_IN ? EPOLLIN : 0), watch);
+	if (err)
+		return err;
+	watch->fd = fd;
+	watch->queue = q;
+	q->watches++;
+	return 0;
+}
+
+void fq_watch_remove(struct fq_watch *watch)
+{
+	if (!watch || !watch->queue)
+		return;
+	/* Fails when the host has closed the fd already, which removed it. */
+	(void)epoll_ctl(watch->queue->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+	watch->queue->watches--;
+	watch->queue = NULL;
+}
+
+/* One event at a time: what a callback removes is not in a batch that was fetched before. */
+void fq_watches_run(struct fq_queue *q)
+{
+	for (unsigned n = q->watches + 2; n && q->watches; n--) {
+		struct epoll_event ev;
+		struct fq_watch *watch;
+
+		if (epoll_wait(q->epoll_fd, &ev, 1, 0) != 1)
+			return;
+		watch = ev.data.ptr;
+		if (watch)
+			watch->run(watch,
+				   (ev.events & EPOLLIN ? FQ_WATCH_IN : 0) |
+					   (ev.events & ~(uint32_t)EPOLLIN ? FQ_WATCH_HANGUP : 0));
+	}
+}
+
+#else
+
+int fq_mux_open(struct fq_queue *q)
+{
+	(void)q;
+	return -ENOSYS;
+}
+
+void fq_mux_set_timer(struct fq_queue *q)
+{
+	(void)q;
+}
+
+int fq_watch_add(struct fq_queue *q, struct fq_watch *watch, int fd, unsigned events)
+{
+	(void)q;
+	(void)watch;
+	(void)fd;
+	(void)events;
+	return -EINVAL;
+}
+
+void fq_watch_remove(struct fq_watch *watch)
+{
+	(void)watch;
+}
+
+void fq_watches_run(struct fq_queue *q)
+{
+	(void)q;
+}
+
+#endif
+
+void fq_mux_close(struct fq_queue *q)
+{
+	if (q->timer_fd >= 0)
+		close(q->timer_fd);
+	if (q->epoll_fd >= 0)
+		close(q->epoll_fd);
+	q->timer_fd = q->epoll_fd = -1;
+}
