@@ -143,7 +143,7 @@ struct fq_queue {
 	bool hooks;
 	struct fq_deadline *deadlines; /* the next one first */
 	int64_t timer_at_ns;           /* what timer_fd is set to */
-	unsigned watches;
+	struct fq_watch *watches;
 	int epoll_fd; /* FQ_QUEUE_EPOLL; else -1, as is timer_fd */
 	int timer_fd;
 	fq_a64 completions;
@@ -209,6 +209,10 @@ int fq_mux_open(struct fq_queue *q);
 void fq_mux_close(struct fq_queue *q);
 void fq_mux_set_timer(struct fq_queue *q);
 void fq_watches_run(struct fq_queue *q);
+int fq_mux_after_fork_child(struct fq_queue *q);
+
+/* Makes the descriptor fd the same as fresh, and closes that. */
+int fq_take_place(int fresh, int fd);
 
 /* Posters: the source's dirty word has changed. */
 void fq_source_tell(struct fq_source *source);

@@ -13,26 +13,62 @@
 
 #ifdef __linux__
 
-static int add(struct fq_queue *q, int fd, uint32_t events, void *watch)
+static int add(struct fq_queue *q, int fd, uint32_t events, struct fq_watch *watch)
 {
 	struct epoll_event ev = {.events = events, .data = {.ptr = watch}};
 
 	return epoll_ctl(q->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
 }
 
+static int add_watch(struct fq_queue *q, struct fq_watch *watch)
+{
+	return add(q, watch->fd, EPOLLRDHUP | (watch->events & FQ_WATCH_IN ? EPOLLIN : 0), watch);
+}
+
+static int add_own(struct fq_queue *q)
+{
+	int err = add(q, q->notifier.rfd, EPOLLIN, NULL);
+
+	return err ? err : add(q, q->timer_fd, EPOLLIN, NULL);
+}
+
+static int open_epoll(void)
+{
+	return epoll_create1(EPOLL_CLOEXEC);
+}
+
+static int open_timer(void)
+{
+	return timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+}
+
 int fq_mux_open(struct fq_queue *q)
 {
 	int err;
 
-	q->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	q->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	err = q->epoll_fd < 0 || q->timer_fd < 0 ? -errno : 0;
-	if (!err)
-		err = add(q, q->notifier.rfd, EPOLLIN, NULL);
-	if (!err)
-		err = add(q, q->timer_fd, EPOLLIN, NULL);
+	q->epoll_fd = open_epoll();
+	err = q->epoll_fd < 0 ? -errno : 0;
+	if (!err) {
+		q->timer_fd = open_timer();
+		err = q->timer_fd < 0 ? -errno : add_own(q);
+	}
 	if (err)
 		fq_mux_close(q);
+	return err;
+}
+
+int fq_mux_after_fork_child(struct fq_queue *q)
+{
+	int err = fq_take_place(open_epoll(), q->epoll_fd);
+
+	if (!err)
+		err = fq_take_place(open_timer(), q->timer_fd);
+	if (!err)
+		err = add_own(q);
+	for (struct fq_watch *w = q->watches; w && !err; w = w->next)
+		err = add_watch(q, w);
+	q->timer_at_ns = 0;
+	fq_mux_set_timer(q);
 	return err;
 }
 
@@ -58,29 +94,39 @@ int fq_watch_add(struct fq_queue *q, struct fq_watch *watch, int fd, unsigned ev
 		return -EINVAL;
 	if (watch->queue)
 		return -EBUSY;
-	err = add(q, fd, EPOLLRDHUP | (events & FQ_WATCH_IN ? EPOLLIN : 0), watch);
+	watch->fd = fd;
+	watch->events = events;
+	err = add_watch(q, watch);
 	if (err)
 		return err;
-	watch->fd = fd;
 	watch->queue = q;
-	q->watches++;
+	watch->next = q->watches;
+	q->watches = watch;
 	return 0;
 }
 
 void fq_watch_remove(struct fq_watch *watch)
 {
+	struct fq_watch **link;
+
 	if (!watch || !watch->queue)
 		return;
 	/* Fails when the host has closed the fd already, which removed it. */
 	(void)epoll_ctl(watch->queue->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
-	watch->queue->watches--;
+	for (link = &watch->queue->watches; *link != watch; link = &(*link)->next)
+		;
+	*link = watch->next;
 	watch->queue = NULL;
 }
 
 /* One event at a time: what a callback removes is not in a batch that was fetched before. */
 void fq_watches_run(struct fq_queue *q)
 {
-	for (unsigned n = q->watches + 2; n && q->watches; n--) {
+	unsigned n = 2; /* the notifier and the timer */
+
+	for (const struct fq_watch *w = q->watches; w; w = w->next)
+		n++;
+	for (; n && q->watches; n--) {
 		struct epoll_event ev;
 		struct fq_watch *watch;
 
@@ -97,6 +143,12 @@ void fq_watches_run(struct fq_queue *q)
 #else
 
 int fq_mux_open(struct fq_queue *q)
+{
+	(void)q;
+	return -ENOSYS;
+}
+
+int fq_mux_after_fork_child(struct fq_queue *q)
 {
 	(void)q;
 	return -ENOSYS;

@@ -38,14 +38,20 @@ int fq_notifier_init(struct fq_notifier *n, unsigned flags)
 #endif
 }
 
-/* Makes @p fd, which the parent has too, the same as *fresh here, and closes that. */
-static int take_place(int fresh, int fd)
+int fq_take_place(int fresh, int fd)
 {
+	int err = 0;
+
+	if (fresh < 0)
+		return -errno;
 	while (dup3(fresh, fd, O_CLOEXEC) < 0) {
-		if (errno != EINTR && errno != EBUSY)
-			return -errno;
+		if (errno != EINTR && errno != EBUSY) {
+			err = -errno;
+			break;
+		}
 	}
-	return 0;
+	close(fresh);
+	return err;
 }
 
 int fq_notifier_after_fork_child(struct fq_notifier *n)
@@ -58,10 +64,12 @@ int fq_notifier_after_fork_child(struct fq_notifier *n)
 	err = fq_notifier_init(&fresh, n->rfd == n->wfd ? 0 : FQ_NOTIFIER_PIPE);
 	if (err)
 		return err;
-	err = take_place(fresh.rfd, n->rfd);
-	if (!err && n->wfd != n->rfd)
-		err = take_place(fresh.wfd, n->wfd);
-	fq_notifier_fini(&fresh);
+	err = fq_take_place(fresh.rfd, n->rfd);
+	if (fresh.wfd != fresh.rfd) {
+		int second = fq_take_place(fresh.wfd, n->wfd);
+
+		err = err ? err : second;
+	}
 	return err;
 }
 

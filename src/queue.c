@@ -461,10 +461,9 @@ void fq_queue_detach(struct fq_queue *q, struct fq_source *source)
 
 static int renew_fd(struct fq_queue *q)
 {
-	/* The epoll instance and its timer are shared with the parent, too. */
-	if (q->epoll_fd >= 0)
-		return -ENOTSUP;
-	return fq_notifier_after_fork_child(&q->notifier);
+	int err = fq_notifier_after_fork_child(&q->notifier);
+
+	return err || q->epoll_fd < 0 ? err : fq_mux_after_fork_child(q);
 }
 
 int fq_queue_after_fork_child(struct fq_queue *q)

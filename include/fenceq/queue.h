@@ -170,7 +170,7 @@ FQ_API int fq_queue_wait(struct fq_queue *q, int64_t timeout_ns);
  * one. A loop that was asleep at the fork and does not go on in the child still counts as asleep; call
  * fq_queue_check() for its waiter (one in another thread's fq_queue_wait() costs a write per drain
  * from then on).
- * @return 0; -EINVAL NULL, or the host has closed the fd; -ENOTSUP a queue with FQ_QUEUE_EPOLL; -EMFILE, -ENFILE, -ENOMEM from the system:
+ * @return 0; -EINVAL NULL, or the host has closed the fd; -EMFILE, -ENFILE, -ENOMEM from the system:
  *         nothing was changed, call again when there are fds (one is needed for a moment, two for a
  *         pipe); until then push and fq_queue_poll() are safe, drain, check and wait are not.
  */

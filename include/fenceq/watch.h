@@ -38,7 +38,9 @@ typedef void fq_watch_fn(struct fq_watch *watch, unsigned events);
 struct fq_watch {
 	fq_watch_fn *run;
 	int fd;                 /**< set by fq_watch_add() */
+	unsigned events;        /**< set by fq_watch_add() */
 	struct fq_queue *queue; /**< the library's; NULL while not added */
+	struct fq_watch *next;  /**< the library's */
 };
 
 /**

@@ -238,3 +238,35 @@ Test(watch, death_destroys_the_device)
 	cr_assert_eq(host.count, 2);
 	cr_assert_eq(fq_queue_destroy(host.q), 0);
 }
+
+/* An epoll instance is shared by fork, and what one side removes is gone for the other. */
+static void in_the_child(void)
+{
+	fq_after_fork_child();
+	if (fq_queue_after_fork_child(host.q))
+		_exit(2);
+	(void)fq_queue_drain(host.q, FQ_NO_BUDGET);
+	if (!calls[0])
+		_exit(3);
+	fq_watch_remove(&watch[0]);
+	_exit(readable(host.q) ? 4 : 0);
+}
+
+Test(watch, child_of_fork_has_its_own)
+{
+	pid_t child;
+	int status;
+
+	watch[0].run = run;
+	cr_assert_eq(fq_watch_add(host.q, &watch[0], pair[0], FQ_WATCH_IN), 0);
+	cr_assert_eq(write(pair[1], "x", 1), 1);
+	child = fork();
+	if (!child)
+		in_the_child();
+	cr_assert_eq(waitpid(child, &status, 0), child);
+	cr_assert(WIFEXITED(status));
+	cr_assert_eq(WEXITSTATUS(status), 0);
+	cr_assert(readable(host.q), "the parent's is untouched");
+	(void)fq_queue_drain(host.q, FQ_NO_BUDGET);
+	cr_assert_geq(calls[0], 1);
+}
