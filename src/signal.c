@@ -35,7 +35,9 @@ static uint64_t widen(const struct fq_timeline *tl, uint32_t low)
 	return token;
 }
 
-int fq_signal(fq_handle_t handle, uint32_t ctx_id, uint32_t ring_idx, uint64_t token)
+/* Inlined into each of its callers: what is constant there costs nothing. */
+static inline int signal_ring(fq_handle_t handle, uint32_t ctx_id, uint32_t ring_idx,
+			      uint64_t token, bool narrow)
 {
 	struct fq_timeline *tl;
 	struct fq_read read;
@@ -45,46 +47,41 @@ int fq_signal(fq_handle_t handle, uint32_t ctx_id, uint32_t ring_idx, uint64_t t
 		return err;
 	err = find_timeline(read.device, ctx_id, ring_idx, &tl);
 	if (!err)
-		err = fq_timeline_signal(tl, token);
+		err = fq_timeline_signal(tl, narrow ? widen(tl, (uint32_t)token) : token);
 	fq_read_end(&read);
 	return err;
 }
 
-int fq_signal_global(fq_handle_t handle, uint64_t token)
+static inline int signal_global(fq_handle_t handle, uint64_t token, bool narrow)
 {
+	struct fq_timeline *tl;
 	struct fq_read read;
 	int err = fq_read_begin(handle, &read);
 
 	if (err)
 		return err;
-	err = fq_timeline_signal(read.device->global, token);
+	tl = read.device->global;
+	err = fq_timeline_signal(tl, narrow ? widen(tl, (uint32_t)token) : token);
 	fq_read_end(&read);
 	return err;
+}
+
+int fq_signal(fq_handle_t handle, uint32_t ctx_id, uint32_t ring_idx, uint64_t token)
+{
+	return signal_ring(handle, ctx_id, ring_idx, token, false);
 }
 
 int fq_signal32(fq_handle_t handle, uint32_t ctx_id, uint32_t ring_idx, uint32_t token)
 {
-	struct fq_timeline *tl;
-	struct fq_read read;
-	int err = fq_read_begin(handle, &read);
+	return signal_ring(handle, ctx_id, ring_idx, token, true);
+}
 
-	if (err)
-		return err;
-	err = find_timeline(read.device, ctx_id, ring_idx, &tl);
-	if (!err)
-		err = fq_timeline_signal(tl, widen(tl, token));
-	fq_read_end(&read);
-	return err;
+int fq_signal_global(fq_handle_t handle, uint64_t token)
+{
+	return signal_global(handle, token, false);
 }
 
 int fq_signal_global32(fq_handle_t handle, uint32_t token)
 {
-	struct fq_read read;
-	int err = fq_read_begin(handle, &read);
-
-	if (err)
-		return err;
-	err = fq_timeline_signal(read.device->global, widen(read.device->global, token));
-	fq_read_end(&read);
-	return err;
+	return signal_global(handle, token, true);
 }

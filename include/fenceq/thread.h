@@ -28,7 +28,8 @@
  *   - The owner's objects can be used in the child if nobody but the forking thread was inside an
  *     owner's call on them at the fork: fork on the owner, or under the lock that serialises owners.
  *     Others stay what they are, memory that is never freed; creating and ending devices, and
- *     fq_reclaim(), work whatever other threads were doing.
+ *     fq_reclaim(), work whatever other threads were doing. (A queue whose unplugged device another
+ *     thread was freeing stays -EBUSY.)
  *   - What was given to the host by fq_device_unplug() and has not run is the child's to run, too.
  *   - Do not fork in a signal handler that interrupted a post and go on in the child.
  *   - In the child, and in its children, fq_thread_register() and its like count but have no effect:
