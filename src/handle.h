@@ -100,14 +100,22 @@ static inline int fq_read_registered(struct fq_slot *slot, uint64_t generation)
 	return -ENODEV;
 }
 
+static inline bool fq_shard_is(uint64_t word, uint64_t generation)
+{
+	return (word >> FQ_READER_BITS & FQ_GENERATION_MASK) == generation;
+}
+
 static inline int fq_read_unknown(struct fq_slot *slot, uint64_t generation, struct fq_read *read)
 {
-	uint64_t word;
-
 	read->shard = &slot->shard[(fq_self.shard ? fq_self.shard : fq_choose_shard()) - 1];
+	/*
+	 * Posters that hammer a stale handle are not even counted, or the owner would never find the
+	 * count at 0.
+	 */
+	if (!fq_shard_is(fq_load_rlx(&read->shard->word), generation))
+		return -ENODEV;
 	/* H2: acquire pairs with fq_handle_create; release with fq_handle_revoke */
-	word = fq_add_acqrel(&read->shard->word, 1);
-	if ((word >> FQ_READER_BITS & FQ_GENERATION_MASK) == generation)
+	if (fq_shard_is(fq_add_acqrel(&read->shard->word, 1), generation))
 		return 0;
 	fq_add_rel(&read->shard->word, (uint64_t)-1);
 	return -ENODEV;

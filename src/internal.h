@@ -250,6 +250,8 @@ static inline void fq_sink_retire(struct fq_sink *sink, struct fq_fence *fence)
 		fq_count_owner(&sink->failed, 1);
 	fq_queue_flush_later(sink->queue, &sink->flush);
 	sink->retire(fence, fence->status, sink->opaque);
+	/* Once more, for a callback that drained, and so flushed, before it was done. */
+	fq_queue_flush_later(sink->queue, &sink->flush);
 	if (epoch == sink->epoch)
 		sink->epoch_pending--;
 	else

@@ -27,7 +27,7 @@ int fq_ring_fail(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx, int 
 		return -EINVAL;
 	bank = fq_table_find(&dev->contexts, ctx_id);
 	tl = bank ? fq_bank_timeline(bank, ring_idx) : NULL;
-	if (!tl)
+	if (!tl || !fq_timeline_was_opened(tl))
 		return -ENOENT;
 	fail_timeline(dev, tl, status);
 	return 0;

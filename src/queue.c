@@ -283,14 +283,15 @@ void fq_queue_enter(struct fq_queue *q)
 
 static void leave(struct fq_queue *q)
 {
-	if (--q->depth)
-		return;
-	while (q->burials) {
+	while (q->depth == 1 && q->burials) {
 		struct fq_later *burial = q->burials;
 
 		q->burials = burial->next;
 		burial->run(burial);
 	}
+	/* A callback may have thawed a device where no drain comes by on its own. */
+	if (!--q->depth)
+		fq_queue_wake_owner(q);
 }
 
 void fq_queue_leave(struct fq_queue *q)

@@ -122,6 +122,7 @@ static int replace(void *arg)
 #define POSTERS 4u
 
 static atomic_uint newest; /* token to signal */
+static atomic_uint running;
 static atomic_bool stop;
 
 static void *post_newest(void *arg)
@@ -130,6 +131,7 @@ static void *post_newest(void *arg)
 
 	if (known)
 		CHECK(!fq_thread_register(), "register");
+	atomic_fetch_add(&running, 1);
 	while (!atomic_load(&stop)) {
 		unsigned number = atomic_load(&newest);
 
@@ -157,11 +159,15 @@ static void while_posters_post(unsigned flags)
 
 	scene_open(flags);
 	atomic_store(&stop, false);
+	atomic_store(&running, 0);
 	atomic_store(&newest, 0);
 	for (unsigned i = 0; i < POSTERS; i++) {
 		number[i] = i;
 		CHECK(!pthread_create(&thread[i], NULL, post_newest, &number[i]), "thread");
 	}
+	/* A thread that starts is inside a sanitizer's locks, which a child would inherit locked. */
+	while (atomic_load(&running) < POSTERS)
+		sched_yield();
 	for (unsigned n = 0; n < rounds; n++) {
 		submit_more(100);
 		generations = n % 10 ? 1 : 3;

@@ -227,7 +227,8 @@ Test(callback, destroys_the_device)
 	for (unsigned i = 0; i < 4; i++) {
 		const struct host_entry *e = &host.log[i];
 
-		cr_assert_eq(e->status, e->fence == &fence[0] || e->fence == &fence[2] ? 0 : -ENODEV);
+		cr_assert_eq(e->status,
+			     e->fence == &fence[0] || e->fence == &fence[2] ? 0 : -ENODEV);
 	}
 	expect_gone(4);
 }
