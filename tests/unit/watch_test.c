@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -172,16 +174,31 @@ Test(watch, of_a_context_fails_that_context)
 	cr_assert_eq(host.log[0].status, -EIO);
 }
 
-Test(watch, pidfd_of_a_process_that_is_killed)
+static pid_t sleeping_child(void)
 {
 	pid_t child = fork();
-	int pidfd;
 
 	if (!child) {
+		/* A test that fails must not leave it behind, with the test's output open. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		pause();
 		_exit(0);
 	}
-	pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+	return child;
+}
+
+Test(watch, pidfd_of_a_process_that_is_killed)
+{
+	pid_t child = sleeping_child();
+	int pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+
+	if (pidfd < 0 && errno == ENOSYS) {
+		/* memcheck 3.19 */
+		puts("no pidfd_open(2) here: a pidfd was not looked at");
+		kill(child, SIGKILL);
+		cr_assert_eq(waitpid(child, NULL, 0), child);
+		return;
+	}
 	cr_assert_geq(pidfd, 0);
 	submit_all(&host, CTX, 0, fence, 1);
 	cr_assert_eq(fq_device_watch(host.dev, &death, pidfd, FQ_DEATH_PIDFD, -EIO), 0);
