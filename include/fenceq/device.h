@@ -160,6 +160,7 @@ FQ_API int fq_signal_global(fq_handle_t handle, uint64_t token);
 /**
  * fq_signal() for callbacks that carry 32 bits: @p token is the low half of the token, widened to
  * the highest submitted one that ends in it. Right as long as fewer than 2^32 fences lie between.
+ * @return as fq_signal(); 0 on a ring that has no token ending in 32 zero bits is -EINVAL.
  */
 FQ_API int fq_signal32(fq_handle_t handle, uint32_t ctx_id, uint32_t ring_idx, uint32_t token);
 

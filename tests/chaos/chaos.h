@@ -80,6 +80,7 @@ enum slot_state {
 struct slot {
 	_Atomic fq_handle_t handle;
 	atomic_ullong generation;
+	atomic_ullong ended; /* the last generation whose end has begun */
 	struct owner *owner;
 	struct fq_device *dev;
 	enum slot_state state;
@@ -96,6 +97,7 @@ struct owner {
 	uint64_t decided; /* decisions of the main loop */
 	uint64_t digest;  /* of the first of them */
 	uint64_t flushes;
+	uint32_t passing; /* contexts that came and went */
 	uint64_t submitted, retired, devices, contexts;
 	unsigned flags;
 	struct fq_queue *queue;

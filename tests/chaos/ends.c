@@ -89,8 +89,10 @@ static void foretell(struct call *call)
 		slot->live[i] = false;
 	if (call->end == RESET)
 		slot->frozen = false;
-	if (call->end >= UNPLUG)
+	if (call->end >= UNPLUG) {
 		slot->state = ENDING;
+		atomic_store(&slot->ended, call->generation);
+	}
 }
 
 static void close_books(const struct call *call, uint64_t *until)

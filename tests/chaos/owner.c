@@ -139,6 +139,20 @@ static void context_create(struct slot *slot, unsigned c)
 	}
 }
 
+/* Contexts with ids that never come again. */
+static void contexts_pass(struct slot *slot, uint64_t fate)
+{
+	struct owner *owner = slot->owner;
+
+	for (uint64_t n = fate % 20; slot->state == ALIVE && n; n--) {
+		uint32_t id = UINT32_C(0x10000000) + owner->passing++ % 0x1000000 * 7;
+
+		chaos_expect(fq_context_create(slot->dev, id), 0, "passing context");
+		chaos_expect(fq_context_destroy(slot->dev, id), 0, "passing context");
+		owner->contexts++;
+	}
+}
+
 static void set_frozen(struct slot *slot, bool frozen)
 {
 	slot->frozen = frozen;
@@ -215,8 +229,10 @@ static void act_on(struct slot *slot, unsigned what, uint64_t fate)
 {
 	if (what < 50)
 		submit_some(slot, fate);
-	else if (what < 53)
+	else if (what < 52)
 		look(slot);
+	else if (what < 53)
+		contexts_pass(slot, fate);
 	else if (what < 56)
 		context_create(slot, (unsigned)fate % CONTEXTS);
 	else if (what < 60)
