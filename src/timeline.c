@@ -76,9 +76,9 @@ static bool retirable(const struct fq_timeline *tl)
 	return tl->first && tl->first->token <= tl->limit && !tl->sink->frozen;
 }
 
-static void make_ready(struct fq_timeline *tl)
+static void make_ready_if_due(struct fq_timeline *tl)
 {
-	if (tl->ready)
+	if (tl->ready || !retirable(tl))
 		return;
 	tl->ready = true;
 	fq_queue_ready(tl->sink->queue, &tl->node);
@@ -92,8 +92,7 @@ static void visit(struct fq_timeline *tl)
 	 * new round; one whose own came earlier is seen here.
 	 */
 	tl->limit = fq_add_acqrel(&tl->mark, 0) >> FQ_MARK_SHIFT;
-	if (retirable(tl))
-		make_ready(tl);
+	make_ready_if_due(tl);
 }
 
 static void collect_bank(struct fq_bank *bank)
@@ -136,10 +135,7 @@ struct turn {
 
 static void resume(struct fq_turn *base)
 {
-	struct fq_timeline *tl = fq_container_of(base, struct turn, base)->tl;
-
-	if (retirable(tl))
-		make_ready(tl);
+	make_ready_if_due(fq_container_of(base, struct turn, base)->tl);
 }
 
 static void run_turn(struct fq_node *node)
@@ -155,8 +151,7 @@ static void run_turn(struct fq_node *node)
 	while (retirable(tl) && n++ < TURN && fq_queue_spend(q))
 		retire_first(tl);
 	q->turn = turn.base.outer;
-	if (retirable(tl))
-		make_ready(tl);
+	make_ready_if_due(tl);
 }
 
 bool fq_timeline_owns(struct fq_node *node, void *sink)
@@ -251,8 +246,7 @@ void fq_timeline_fail(struct fq_timeline *tl)
 
 void fq_timeline_thaw(struct fq_timeline *tl)
 {
-	if (retirable(tl))
-		make_ready(tl);
+	make_ready_if_due(tl);
 }
 
 uint64_t fq_timeline_pending(const struct fq_timeline *tl)
