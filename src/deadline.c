@@ -5,14 +5,6 @@
 
 /* A list sorted by time, in link[0]; link[1] points back. Its users are few at a time. */
 
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
 static void unlink_deadline(struct fq_deadline *d)
 {
 	struct fq_deadline *next = d->link[0], *prev = d->link[1];
@@ -47,7 +39,7 @@ static void insert(struct fq_queue *q, struct fq_deadline *d)
 
 int fq_deadline_set(struct fq_queue *q, struct fq_deadline *d, int64_t timeout_ns)
 {
-	int64_t now = now_ns();
+	int64_t now = fq_now();
 
 	if (!q || !d || !d->run || (d->at_ns && d->queue != q))
 		return -EINVAL;
@@ -77,13 +69,13 @@ int64_t fq_queue_timeout(const struct fq_queue *q)
 
 	if (!q->deadlines)
 		return -1;
-	left = q->deadlines->at_ns - now_ns();
+	left = q->deadlines->at_ns - fq_now();
 	return left > 0 ? left : 0;
 }
 
 void fq_deadlines_run(struct fq_queue *q)
 {
-	int64_t now = now_ns();
+	int64_t now = fq_now();
 
 	/* One that is set from a callback lies after now, so this ends. */
 	while (q->deadlines && q->deadlines->at_ns <= now) {

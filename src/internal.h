@@ -38,6 +38,53 @@ static inline int64_t fq_now_coarse(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+/* CLOCK_MONOTONIC in ns. */
+static inline int64_t fq_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* The time at which a time-out from now ends; INT64_MAX for ever. */
+static inline int64_t fq_until(int64_t timeout_ns)
+{
+	int64_t now;
+
+	if (timeout_ns < 0)
+		return INT64_MAX;
+	now = fq_now();
+	return timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
+}
+
+/* What is left until then, as a time-out: 0 when it has come, -1 for ever. */
+static inline int64_t fq_left(int64_t until_ns)
+{
+	int64_t left;
+
+	if (until_ns == INT64_MAX)
+		return -1;
+	left = until_ns - fq_now();
+	return left > 0 ? left : 0;
+}
+
+/* The atomic inside an object of the host's. */
+static inline fq_a64 *fq_atomic(struct fq_word *word)
+{
+	return (fq_a64 *)(void *)word;
+}
+
+static inline const fq_a64 *fq_atomic_const(const struct fq_word *word)
+{
+	return (const fq_a64 *)(const void *)word;
+}
+
+_Static_assert(sizeof(fq_a64) == sizeof(struct fq_word), "hosts make room for it");
+
+/* thread.c: tells threads that are alive apart; never NULL. */
+void *fq_thread_self(void);
+
 /* Zeroed, on a cache line of its own. Free with free(). */
 void *fq_alloc_aligned(size_t size);
 
@@ -139,6 +186,7 @@ struct fq_queue {
 	unsigned sleepers;    /* who may be asleep */
 	unsigned attached;    /* sources */
 	unsigned next_slot;   /* where the next source goes */
+	fq_aptr owner;        /* fq_thread_self() of the thread that drains */
 	bool kicked;          /* the fd was written for what a drain left behind */
 	bool hooks;
 	struct fq_deadline *deadlines; /* the next one first */

@@ -37,6 +37,7 @@ int fq_queue_create(struct fq_queue **out, unsigned flags)
 	q->ready_last = &q->ready_first;
 	q->flush_last = &q->flush_first;
 	q->hooks = flags & FQ_QUEUE_HOOKS;
+	fq_queue_set_owner(q);
 	if (!q->hooks) {
 		q->sleepers = 1; /* somebody polls the fd, whenever no drain runs */
 		fq_relay_begin(&q->wake);
@@ -78,6 +79,16 @@ int fq_queue_destroy(struct fq_queue *q)
 int fq_queue_fd(const struct fq_queue *q)
 {
 	return q->epoll_fd >= 0 ? q->epoll_fd : q->notifier.rfd;
+}
+
+void fq_queue_set_owner(struct fq_queue *q)
+{
+	fq_ptr_store_rel(&q->owner, fq_thread_self());
+}
+
+bool fq_queue_is_owner(const struct fq_queue *q)
+{
+	return fq_ptr_load_rlx(&q->owner) == fq_thread_self();
 }
 
 /* -- posters ----------------------------------------------------------------------------------- */

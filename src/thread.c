@@ -3,6 +3,7 @@
 
 #include "debug.h"
 #include "handle.h"
+#include "park.h"
 
 /* For the field that tells whether the host has registered the thread. */
 #include <urcu/static/urcu-memb.h>
@@ -34,6 +35,11 @@ static void part(void)
 	fq_self.rcu = false;
 	if (fq_self.ours)
 		urcu_memb_unregister_thread();
+}
+
+void *fq_thread_self(void)
+{
+	return &fq_self;
 }
 
 int fq_thread_register(void)
@@ -68,5 +74,6 @@ void fq_after_fork_child(void)
 	fq_forked = true;
 	fq_self.rcu = false;
 	fq_handle_forget_readers();
+	fq_park_after_fork_child();
 	fq_debug_after_fork_child();
 }

@@ -16,6 +16,8 @@
  * - Times are int64_t nanoseconds; a negative time-out means "for ever".
  */
 
+#include <stdint.h>
+
 #define FQ_VERSION_MAJOR 0
 #define FQ_VERSION_MINOR 1
 #define FQ_VERSION_PATCH 0
@@ -37,6 +39,17 @@
 #endif
 
 FQ_BEGIN_DECLS
+
+/**
+ * A word that several threads change, inside an object of the host's memory: the library's alone.
+ * Zero is its initial state.
+ */
+struct fq_word {
+#if defined(__GNUC__) || defined(__clang__)
+	__attribute__((aligned(8)))
+#endif
+	uint64_t opaque;
+};
 
 /** Version of the library linked in, as (major << 16 | minor << 8 | patch). Any thread. */
 FQ_API unsigned fq_version(void);

@@ -22,6 +22,7 @@
 #include <fenceq/base.h>
 #include <fenceq/deadline.h>
 #include <fenceq/device.h>
+#include <fenceq/event.h>
 #include <fenceq/lifecycle.h>
 #include <fenceq/mem.h>
 #include <fenceq/notifier.h>

@@ -110,6 +110,17 @@ FQ_API int fq_queue_destroy(struct fq_queue *q);
 FQ_API int fq_queue_fd(const struct fq_queue *q);
 
 /**
+ * Makes the calling thread the one that calls which block take for the owner: it drains while it
+ * waits, others sleep (fenceq/request.h, fenceq/gate.h). The thread that creates a queue is it until
+ * then. A host with several owners under a lock need not call this for each: those calls also ask a
+ * hook of the host's. The new owner, with the old one out of the queue.
+ */
+FQ_API void fq_queue_set_owner(struct fq_queue *q);
+
+/** True for the thread that has called that last. Any thread; wait-free. */
+FQ_API bool fq_queue_is_owner(const struct fq_queue *q);
+
+/**
  * Pushes one node. Any thread.
  * Ownership of the node passes to the queue until its `run` is called. Release: pairs with the
  * acquire of the drain that runs it.
