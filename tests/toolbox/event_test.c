@@ -183,8 +183,9 @@ static void *set_them(void *arg)
  * Trap 8: destroy after wait. The event's page is gone the moment wait returns, while the setter may
  * still be on its way to wake the waiter.
  *
- * Seen to fail: with a setter that looks at the word once more after it has set it, the setter
- * faults, here by chance of timing, in step/event every time.
+ * step/event, which stops the setter there, was seen to fail (the setter faults) with a setter that
+ * looks at the word once more after it has set it. Here that window is hit by chance, if ever; this
+ * is for a setter that does more.
  */
 Test(trap, t08_destroy_after_wait)
 {
