@@ -135,36 +135,43 @@ static inline void fq_full_barrier(void)
 /* Memory shared with somebody who does not run this library (a ring in guest memory). */
 static inline uint16_t fq_load16_rlx(const uint16_t *p)
 {
+	FQ_STEP();
 	return AO_short_load(p);
 }
 
 static inline uint16_t fq_load16_acq(const uint16_t *p)
 {
+	FQ_STEP();
 	return AO_short_load_acquire(p);
 }
 
 static inline void fq_store16_rlx(uint16_t *p, uint16_t v)
 {
+	FQ_STEP();
 	AO_short_store(p, v);
 }
 
 static inline void fq_store16_rel(uint16_t *p, uint16_t v)
 {
+	FQ_STEP();
 	AO_short_store_release(p, v);
 }
 
 static inline uint32_t fq_load32_rlx(const uint32_t *p)
 {
+	FQ_STEP();
 	return AO_int_load(p);
 }
 
 static inline void fq_store32_rlx(uint32_t *p, uint32_t v)
 {
+	FQ_STEP();
 	AO_int_store(p, v);
 }
 
 static inline uint64_t fq_load64_rlx(const uint64_t *p)
 {
+	FQ_STEP();
 	return AO_load((const AO_t *)p);
 }
 

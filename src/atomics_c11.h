@@ -124,36 +124,43 @@ static inline void fq_full_barrier(void)
 
 static inline uint16_t fq_load16_rlx(const uint16_t *p)
 {
+	FQ_STEP();
 	return atomic_load_explicit(FQ_SHARED(uint16_t, p), memory_order_relaxed);
 }
 
 static inline uint16_t fq_load16_acq(const uint16_t *p)
 {
+	FQ_STEP();
 	return atomic_load_explicit(FQ_SHARED(uint16_t, p), memory_order_acquire);
 }
 
 static inline void fq_store16_rlx(uint16_t *p, uint16_t v)
 {
+	FQ_STEP();
 	atomic_store_explicit(FQ_SHARED(uint16_t, p), v, memory_order_relaxed);
 }
 
 static inline void fq_store16_rel(uint16_t *p, uint16_t v)
 {
+	FQ_STEP();
 	atomic_store_explicit(FQ_SHARED(uint16_t, p), v, memory_order_release);
 }
 
 static inline uint32_t fq_load32_rlx(const uint32_t *p)
 {
+	FQ_STEP();
 	return atomic_load_explicit(FQ_SHARED(uint32_t, p), memory_order_relaxed);
 }
 
 static inline void fq_store32_rlx(uint32_t *p, uint32_t v)
 {
+	FQ_STEP();
 	atomic_store_explicit(FQ_SHARED(uint32_t, p), v, memory_order_relaxed);
 }
 
 static inline uint64_t fq_load64_rlx(const uint64_t *p)
 {
+	FQ_STEP();
 	return atomic_load_explicit(FQ_SHARED(uint64_t, p), memory_order_relaxed);
 }
 

@@ -5,7 +5,6 @@
 
 /* The split layout (virtio 1.2, 2.7). */
 
-#define DESC_BYTES 16u
 #define DESC_NEXT 1u
 #define DESC_WRITE 2u
 #define DESC_INDIRECT 4u
@@ -27,13 +26,6 @@ struct desc {
 	uint16_t next;
 };
 
-struct table {
-	uint64_t gpa;
-	const char *hva;
-	uint64_t mapped; /* bytes at hva; the rest, if any, lies in other regions */
-	uint32_t count;
-};
-
 static struct desc desc_from_words(uint64_t first, uint64_t second)
 {
 	return (struct desc){
@@ -44,64 +36,31 @@ static struct desc desc_from_words(uint64_t first, uint64_t second)
 	};
 }
 
-/* Indirect tables need no alignment and may cross regions anywhere. */
-static int desc_read_bytes(const struct fq_mem *mem, uint64_t gpa, struct desc *desc)
-{
-	uint64_t words[2] = {0, 0};
-
-	for (uint32_t i = 0; i < DESC_BYTES; i++) {
-		const volatile uint8_t *byte = fq_mem_at(mem, gpa + i, 1);
-
-		if (!byte)
-			return -EFAULT;
-		words[i / 8] |= (uint64_t)*byte << (i % 8 * 8);
-	}
-	*desc = desc_from_words(words[0], words[1]);
-	return 0;
-}
-
-/* Two loads, so that no field can change between its check and its use. */
-static int desc_read(const struct fq_mem *mem, const struct table *table, uint32_t i,
+static int desc_read(const struct fq_mem *mem, const struct fq_table *table, uint32_t i,
 		     struct desc *desc)
 {
-	uint64_t offset = (uint64_t)i * DESC_BYTES;
-	const char *p = table->hva + offset;
+	uint64_t words[2];
+	int r = fq_table_read(mem, table, i, words);
 
-	if (offset + DESC_BYTES > table->mapped || (uintptr_t)p % sizeof(uint64_t))
-		return desc_read_bytes(mem, table->gpa + offset, desc);
-
-	const uint64_t *words = (const void *)p;
-
-	*desc = desc_from_words(fq_le64(fq_load64_rlx(&words[0])),
-				fq_le64(fq_load64_rlx(&words[1])));
-	return 0;
+	if (!r)
+		*desc = desc_from_words(words[0], words[1]);
+	return r;
 }
 
-/* WRITE is ignored here, as 2.7.5.3.2 demands. */
-static int table_enter(const struct fq_vring *vr, struct table *table, const struct desc *desc)
-{
-	if (!(vr->features & FQ_VRING_INDIRECT) || (desc->flags & DESC_NEXT) || !desc->len ||
-	    desc->len % DESC_BYTES)
-		return -EBADMSG;
-	if (desc->len - 1 > UINT64_MAX - desc->addr)
-		return -EFAULT;
-	table->gpa = desc->addr;
-	table->count = desc->len / DESC_BYTES;
-	table->mapped = desc->len;
-	table->hva = fq_mem_piece(vr->mem, desc->addr, &table->mapped);
-	return table->hva ? 0 : -EFAULT;
-}
-
+/*
+ * Bounded three times: what stands in the ring by the ring's size and what stands in a table by the
+ * table's (more is a loop), and all of it by max_chain.
+ */
 static int chain_walk(const struct fq_vring *vr, struct fq_walk *walk, uint16_t head)
 {
 	const struct fq_split *s = &vr->split;
-	struct table table = {
+	struct fq_table table = {
 		.gpa = s->desc_gpa,
 		.hva = s->desc,
-		.mapped = (uint64_t)vr->size * DESC_BYTES,
+		.mapped = (uint64_t)vr->size * FQ_DESC_BYTES,
 		.count = vr->size,
 	};
-	uint32_t i = head, left = vr->size;
+	uint32_t i = head, here = vr->size, left = vr->max_chain;
 	bool indirect = false;
 
 	for (;;) {
@@ -110,16 +69,19 @@ static int chain_walk(const struct fq_vring *vr, struct fq_walk *walk, uint16_t 
 
 		if (r)
 			return r;
+		/* WRITE is ignored here, as 2.7.5.3.2 demands. */
 		if (desc.flags & DESC_INDIRECT) {
-			r = indirect ? -EBADMSG : table_enter(vr, &table, &desc);
+			if (indirect || (desc.flags & DESC_NEXT))
+				return -EBADMSG;
+			r = fq_table_enter(vr, &table, desc.addr, desc.len);
 			if (r)
 				return r;
 			indirect = true;
+			here = table.count;
 			i = 0;
 			continue;
 		}
-		/* A loop is a chain longer than the ring; so none is ever walked further. */
-		if (!left--)
+		if (!here-- || !left--)
 			return -ELOOP;
 		r = fq_walk_add(vr, walk, desc.addr, desc.len, desc.flags & DESC_WRITE);
 		if (r || !(desc.flags & DESC_NEXT))
@@ -173,10 +135,11 @@ static int split_pop(struct fq_vring *vr, struct fq_vring_chain *chain, uint16_t
 	return 1;
 }
 
-static void split_put(struct fq_vring *vr, uint16_t id, uint32_t len)
+static void split_put(struct fq_vring *vr, uint16_t id, uint32_t len, uint32_t descs)
 {
 	uint32_t *element = &vr->split.elements[2 * (vr->used & (vr->size - 1))];
 
+	(void)descs;
 	fq_store32_rlx(&element[0], fq_le32(id));
 	fq_store32_rlx(&element[1], fq_le32(len));
 }
@@ -234,25 +197,19 @@ static bool split_enable_kick(struct fq_vring *vr)
 	return fq_le16(fq_load16_rlx(&s->avail[RING_IDX])) != vr->avail;
 }
 
+static uint16_t split_used_idx(const struct fq_vring *vr)
+{
+	return (uint16_t)vr->used;
+}
+
 static const struct fq_vring_ops split_ops = {
 	.pop = split_pop,
 	.put = split_put,
 	.publish = split_publish,
 	.disable_kick = split_disable_kick,
 	.enable_kick = split_enable_kick,
+	.used_idx = split_used_idx,
 };
-
-/* The host's pointer is checked too: a region need not be aligned as its guest address is. */
-static int ring_part(const struct fq_mem *mem, uint64_t gpa, uint64_t len, unsigned align,
-		     void **out)
-{
-	if (gpa % align)
-		return -EINVAL;
-	*out = fq_mem_at(mem, gpa, len);
-	if (!*out)
-		return -EFAULT;
-	return (uintptr_t)*out % align ? -EINVAL : 0;
-}
 
 int fq_split_init(struct fq_vring *vr, const struct fq_vring_config *config)
 {
@@ -264,11 +221,11 @@ int fq_split_init(struct fq_vring *vr, const struct fq_vring_config *config)
 
 	if (size & (size - 1))
 		return -EINVAL;
-	r = ring_part(config->mem, config->desc, size * DESC_BYTES, DESC_BYTES, &desc);
+	r = fq_ring_part(config->mem, config->desc, size * FQ_DESC_BYTES, FQ_DESC_BYTES, &desc);
 	if (!r)
-		r = ring_part(config->mem, config->driver, 4 + 2 * size + event, 2, &driver);
+		r = fq_ring_part(config->mem, config->driver, 4 + 2 * size + event, 2, &driver);
 	if (!r)
-		r = ring_part(config->mem, config->device, 4 + 8 * size + event, 4, &device);
+		r = fq_ring_part(config->mem, config->device, 4 + 8 * size + event, 4, &device);
 	if (r)
 		return r;
 	s->desc = desc;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A driver and a device on one split ring, each asleep whenever it can be: no id, no interrupt and
- * no kick may be lost. Rounds take turns through the features, with ring sizes, starting indices,
+ * A driver and a device on one ring, split or packed, each asleep whenever it can be: no id, no interrupt and
+ * no kick may be lost. Rounds take turns through layouts, features and drivers, with ring sizes, starting indices,
  * chains, batches and orders of completion by chance.
  */
 
@@ -23,10 +23,10 @@
 #include <fenceq/stats.h>
 #include <fenceq/vring.h>
 
-#include "../unit/split_driver.h"
+#include "../unit/ring_driver.h"
 #include "stress.h"
 
-#define KINDS 8u       /* of features, and of drivers */
+#define KINDS 32u      /* of layouts, features and drivers */
 #define SIZE_LOG_MAX 7 /* 128 */
 #define CHAINS_PER_ROUND 20000u
 #define PATIENCE_MS 20000
@@ -42,12 +42,13 @@ struct request {
 };
 
 struct round {
-	struct drv_ring drv;
+	struct ring_driver drv;
 	struct fq_vring *vr;
 	char *slots;
 	uint64_t slots_gpa;
 	int kick, call;
 	uint64_t seed;
+	uint32_t size;
 	atomic_bool finished;
 };
 
@@ -206,34 +207,33 @@ struct driver {
 /* Request and answer, each in up to two buffers. @return false when the ring is full. */
 static bool driver_queue(struct driver *drv)
 {
-	struct drv_ring *ring = &drv->round->drv;
-	uint64_t offset = (uint64_t)ring->free_head * SLOT_BYTES;
+	struct ring_driver *ring = &drv->round->drv;
+	uint64_t offset = (uint64_t)ring_driver_next_id(ring) * SLOT_BYTES;
 	uint64_t gpa = drv->round->slots_gpa + offset;
 	char *slot = drv->round->slots + offset;
 	uint32_t cut = 1 + (uint32_t)(stress_random(&drv->random) % 15), n = 0;
-	bool two = stress_random(&drv->random) % 2 && ring->size >= 4;
+	bool two = stress_random(&drv->random) % 2 && drv->round->size >= 4;
 	struct request req = {drv->serial + 1, ~(drv->serial + 1)};
 	struct drv_buf bufs[3];
 	int head;
 
-	if (!ring->free_count)
+	if (!ring_driver_free(ring))
 		return false;
 	bufs[n++] = (struct drv_buf){gpa, two ? cut : 16, false};
 	if (two)
 		bufs[n++] = (struct drv_buf){gpa + cut, 16 - cut, false};
 	bufs[n++] = (struct drv_buf){gpa + SLOT_ANSWER, 8, true};
-	if (!drv->indirect && n > ring->free_count)
+	if (!drv->indirect && n > ring_driver_free(ring))
 		return false;
 	memcpy(slot, &req, sizeof(req));
 	memset(slot + SLOT_ANSWER, 0, 8);
-	if (drv->indirect && (ring->free_count < n || stress_random(&drv->random) % 2))
-		head = drv_chain_indirect(ring, bufs, n, (uint64_t *)(slot + SLOT_TABLE),
-					  gpa + SLOT_TABLE);
+	if (drv->indirect && (ring_driver_free(ring) < n || stress_random(&drv->random) % 2))
+		head = ring_driver_queue_indirect(ring, bufs, n, (uint64_t *)(slot + SLOT_TABLE),
+						  gpa + SLOT_TABLE);
 	else
-		head = drv_chain(ring, bufs, n);
+		head = ring_driver_queue(ring, bufs, n);
 	STRESS_CHECK(head >= 0 && !drv->waiting[head], "the driver's own free list");
 	drv->waiting[head] = ++drv->serial;
-	drv_offer(ring, head);
 	return true;
 }
 
@@ -247,8 +247,8 @@ static void driver_queue_some(struct driver *drv, uint32_t most)
 		n++;
 	if (!n)
 		return;
-	drv_show(&drv->round->drv);
-	if (drv_kick_wanted(&drv->round->drv)) {
+	ring_driver_show(&drv->round->drv);
+	if (ring_driver_kick_wanted(&drv->round->drv)) {
 		fd_write(drv->round->kick);
 		drv->totals->kicks++;
 	}
@@ -256,13 +256,14 @@ static void driver_queue_some(struct driver *drv, uint32_t most)
 
 static void driver_take_all(struct driver *drv)
 {
-	struct drv_ring *ring = &drv->round->drv;
+	struct ring_driver *ring = &drv->round->drv;
 	uint32_t id, len;
 
-	while (drv_take(ring, &id, &len)) {
+	while (ring_driver_take(ring, &id, &len)) {
 		uint64_t answer;
 
-		STRESS_CHECK(id < ring->size, "a used id that is none");
+		STRESS_CHECK(!ring_driver_fault(ring), "%s", ring_driver_fault(ring));
+		STRESS_CHECK(id < drv->round->size, "a used id that is none");
 		STRESS_CHECK(drv->waiting[id], "a chain came back twice");
 		memcpy(&answer, drv->round->slots + (uint64_t)id * SLOT_BYTES + SLOT_ANSWER,
 		       sizeof(answer));
@@ -276,17 +277,18 @@ static void driver_take_all(struct driver *drv)
 
 static void driver_sleep(struct driver *drv)
 {
-	struct drv_ring *ring = &drv->round->drv;
+	struct ring_driver *ring = &drv->round->drv;
 
-	if (drv_ask_interrupt(ring))
+	if (ring_driver_ask_interrupt(ring))
 		return;
 	drv->totals->sleeps++;
 	if (!fd_wait(drv->round->call, PATIENCE_MS)) {
-		STRESS_CHECK(!drv_used_pending(ring, memory_order_seq_cst), "lost interrupt");
+		STRESS_CHECK(!ring_driver_used_pending(ring, memory_order_seq_cst),
+			     "lost interrupt");
 		STRESS_CHECK(false, "lost kick, or a lost chain");
 	}
 	if (stress_random(&drv->random) % 2)
-		drv_stop_interrupts(ring);
+		ring_driver_stop_interrupts(ring);
 }
 
 /* Asleep often, and always when the ring is full. */
@@ -298,7 +300,7 @@ static void drive_loosely(struct driver *drv)
 			driver_take_all(drv);
 		if (drv->taken < drv->serial && stress_random(&drv->random) % 2)
 			driver_sleep(drv);
-		if (!drv->round->drv.free_count || drv->serial == drv->goal) {
+		if (!ring_driver_free(&drv->round->drv) || drv->serial == drv->goal) {
 			driver_take_all(drv);
 			if (drv->taken < drv->serial)
 				driver_sleep(drv);
@@ -316,10 +318,10 @@ static void drive_tightly(struct driver *drv)
 	while (drv->taken < drv->goal) {
 		uint64_t polls = stress_random(&drv->random) % 2 ? 20000 : 200;
 
-		drv_stop_interrupts(&drv->round->drv);
+		ring_driver_stop_interrupts(&drv->round->drv);
 		dawdle(&drv->random);
 		driver_queue_some(drv, 1);
-		while (!drv_used_pending(&drv->round->drv, memory_order_relaxed) && --polls)
+		while (!ring_driver_used_pending(&drv->round->drv, memory_order_relaxed) && --polls)
 			;
 		if (!polls && drv->taken < drv->serial)
 			driver_sleep(drv);
@@ -343,9 +345,9 @@ static void round_counted(const struct round *round, uint64_t chains, struct tot
 }
 
 /* The ring and a slot for each head, in two regions of which the second begins amidst a request. */
-static char *lay_out(struct round *round, uint32_t size, bool event_idx, struct fq_mem **mem)
+static char *lay_out(struct round *round, uint32_t size, uint32_t features, struct fq_mem **mem)
 {
-	uint64_t ring_bytes = (drv_bytes(size) + 63) & ~UINT64_C(63);
+	uint64_t ring_bytes = (ring_driver_bytes(size) + 63) & ~UINT64_C(63);
 	uint64_t bytes = ring_bytes + size * SLOT_BYTES;
 	uint64_t cut = ring_bytes + size / 2 * SLOT_BYTES + 7;
 	char *memory = aligned_alloc(64, bytes);
@@ -361,42 +363,59 @@ static char *lay_out(struct round *round, uint32_t size, bool event_idx, struct 
 	memset(memory, 0, bytes);
 	round->slots = memory + ring_bytes;
 	round->slots_gpa = GPA + ring_bytes;
-	STRESS_CHECK(drv_init(&round->drv, memory, GPA, size, event_idx), "memory");
+	STRESS_CHECK(ring_driver_init(&round->drv, memory, GPA, size, features), "memory");
+	round->size = size;
 	return memory;
 }
 
 static void connect_device(struct round *round, const struct fq_mem *mem, uint32_t features,
 			   uint16_t start)
 {
-	const struct fq_vring_config config = {
+	struct fq_vring_config config = {
 		.mem = mem,
-		.desc = round->drv.desc_gpa,
-		.driver = round->drv.avail_gpa,
-		.device = round->drv.used_gpa,
-		.size = round->drv.size,
 		.features = features,
 		.call_fd = round->call,
-		.avail_idx = start,
-		.used_idx = start,
 	};
 
-	drv_start_at(&round->drv, start);
+	config.avail_idx = config.used_idx = ring_driver_start_at(&round->drv, start);
+	ring_driver_locate(&round->drv, &config);
 	STRESS_CHECK(fq_vring_create(&round->vr, &config) == 0, "create");
 }
 
-static void run_round(uint64_t *random, uint32_t features, int64_t end, struct totals *totals)
+static uint32_t features_of(uint64_t kind)
 {
+	uint32_t features = kind & 1 ? FQ_VRING_PACKED : 0;
+
+	features |= kind & 4 ? FQ_VRING_EVENT_IDX : 0;
+	features |= kind & 8 ? FQ_VRING_INDIRECT : 0;
+	if (kind & 16)
+		features |= FQ_VRING_IN_ORDER | (kind & 8 ? FQ_VRING_BATCH : 0);
+	return features;
+}
+
+static uint32_t some_size(uint64_t *random, uint32_t features)
+{
+	uint32_t size = 2u << stress_random(random) % SIZE_LOG_MAX;
+
+	if (features & FQ_VRING_PACKED)
+		size -= (uint32_t)(stress_random(random) % (size / 2));
+	return size;
+}
+
+static void run_round(uint64_t *random, uint64_t kind, int64_t end, struct totals *totals)
+{
+	uint32_t features = features_of(kind);
 	struct round round = {
 		.seed = stress_random(random),
 		.kick = eventfd(0, EFD_NONBLOCK),
 		.call = eventfd(0, EFD_NONBLOCK),
 	};
-	uint32_t size = 2u << stress_random(random) % SIZE_LOG_MAX;
+	uint32_t size = some_size(random, features);
 	/* Half of them pass the end of the index at once. */
 	uint16_t start =
 		(uint16_t)(stress_random(random) % 2 ? stress_random(random) : 0xffff - size);
 	struct fq_mem *mem = NULL;
-	char *memory = lay_out(&round, size, features & FQ_VRING_EVENT_IDX, &mem);
+	char *memory = lay_out(&round, size, features, &mem);
 	struct driver drv;
 	pthread_t thread;
 
@@ -411,7 +430,7 @@ static void run_round(uint64_t *random, uint32_t features, int64_t end, struct t
 		.goal = CHAINS_PER_ROUND,
 		.end = end,
 	};
-	if (totals->rounds / 4 % 2)
+	if (kind & 2)
 		drive_tightly(&drv);
 	else
 		drive_loosely(&drv);
@@ -421,7 +440,7 @@ static void run_round(uint64_t *random, uint32_t features, int64_t end, struct t
 	round_counted(&round, drv.goal, totals);
 	fq_vring_destroy(round.vr);
 	fq_mem_destroy(mem);
-	drv_fini(&round.drv);
+	ring_driver_fini(&round.drv);
 	close(round.kick);
 	close(round.call);
 	free(memory);
@@ -436,7 +455,7 @@ int main(int argc, char **argv)
 
 	/* Each kind of ring and driver at least once, however short the time. */
 	for (; t.rounds < KINDS || now < start + length; now = stress_now_ns())
-		run_round(&options.seed, (uint32_t)t.rounds % 4, now + length / KINDS, &t);
+		run_round(&options.seed, t.rounds % KINDS, now + length / KINDS, &t);
 	printf("%" PRIu64 " rounds, %" PRIu64 " chains, %" PRIu64 " sleeps of the driver, %" PRIu64
 	       " kicks, %" PRIu64 " interrupts, %" PRIu64 " suppressed\n",
 	       t.rounds, t.chains, t.sleeps, t.kicks, t.interrupts, t.suppressed);

@@ -16,6 +16,10 @@
  *	if (!drv_ask_interrupt(&drv))			true: more came meanwhile
  *		sleep on the call fd
  *
+ * With drv.in_order set (before the first chain) descriptors are taken and freed in the order of the
+ * ring, and one used element may stand for several chains: drv_take() gives them one by one. What the
+ * device must not do is written down in drv.fault, the first of it.
+ *
  * For one thread. Labels V1 .. V4 are those of the device's half; where that has a full barrier
  * between its store and its load, here both are sequentially consistent, which gives the same and
  * which ThreadSanitizer understands.
@@ -36,6 +40,16 @@ struct drv_buf {
 	bool writable;
 };
 
+/* Chains in the order in which they were offered. */
+struct drv_order {
+	uint16_t *id;
+	uint32_t size;
+	uint32_t first;
+	uint32_t count;
+	uint32_t passed; /* of the first ones: used, and not given to the caller yet */
+	uint32_t len;    /* of the last of these; of the others, what they have room for */
+};
+
 struct drv_ring {
 	uint64_t desc_gpa, avail_gpa, used_gpa;
 	uint64_t *desc;  /* two words each */
@@ -50,7 +64,45 @@ struct drv_ring {
 	uint16_t avail_idx;   /* offered, perhaps not shown yet */
 	uint16_t kick_looked; /* avail_idx when last asked whether to kick */
 	uint16_t used_idx;    /* next to take */
+	bool in_order;
+	uint16_t free_last;
+	uint32_t *writable; /* bytes of the chain at this head */
+	struct drv_order order;
+	const char *fault;
 };
+
+static inline void drv_order_add(struct drv_order *order, unsigned id)
+{
+	order->id[(order->first + order->count++) % order->size] = (uint16_t)id;
+}
+
+static inline uint16_t drv_order_take(struct drv_order *order)
+{
+	uint16_t id = order->id[order->first];
+
+	order->first = (order->first + 1) % order->size;
+	order->count--;
+	return id;
+}
+
+/* @return how many chains, from the oldest on, end with that one; 0: it is not among them. */
+static inline uint32_t drv_order_until(const struct drv_order *order, uint32_t id)
+{
+	for (uint32_t n = 0; n < order->count; n++) {
+		if (order->id[(order->first + n) % order->size] == id)
+			return n + 1;
+	}
+	return 0;
+}
+
+static inline uint32_t drv_writable(const struct drv_buf *bufs, uint32_t count)
+{
+	uint32_t sum = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		sum += bufs[i].writable ? bufs[i].len : 0;
+	return sum;
+}
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #define DRV_LE(bits, v) __builtin_bswap##bits(v)
@@ -95,11 +147,14 @@ static inline bool drv_init(struct drv_ring *drv, void *hva, uint64_t gpa, uint3
 		.size = size,
 		.event_idx = event_idx,
 		.free_count = size,
-		.next = calloc(size, 2 * sizeof(uint16_t)),
+		.writable = calloc(size, sizeof(uint32_t) + 3 * sizeof(uint16_t)),
+		.free_last = (uint16_t)(size - 1),
 	};
-	if (!drv->next)
+	if (!drv->writable)
 		return false;
+	drv->next = (uint16_t *)(drv->writable + size);
 	drv->length = drv->next + size;
+	drv->order = (struct drv_order){.id = drv->length + size, .size = size};
 	for (uint32_t i = 0; i < size; i++)
 		drv->next[i] = (uint16_t)(i + 1);
 	return true;
@@ -107,7 +162,7 @@ static inline bool drv_init(struct drv_ring *drv, void *hva, uint64_t gpa, uint3
 
 static inline void drv_fini(struct drv_ring *drv)
 {
-	free(drv->next);
+	free(drv->writable);
 }
 
 /* As if that many chains had come and gone. Before the device's half is created. */
@@ -146,6 +201,7 @@ static inline int drv_chain(struct drv_ring *drv, const struct drv_buf *bufs, ui
 	drv->free_head = i;
 	drv->free_count -= count;
 	drv->length[head] = (uint16_t)count;
+	drv->writable[head] = drv_writable(bufs, count);
 	return head;
 }
 
@@ -164,6 +220,7 @@ static inline int drv_chain_indirect(struct drv_ring *drv, const struct drv_buf 
 
 		drv_set_desc(table, n, bufs[n].gpa, bufs[n].len, flags, n + 1);
 	}
+	drv->writable[head] = drv_writable(bufs, count);
 	drv_set_desc(drv->desc, (uint32_t)head, gpa, 16 * count, DRV_INDIRECT, 0);
 	return head;
 }
@@ -173,6 +230,8 @@ static inline void drv_offer(struct drv_ring *drv, int head)
 	drv_set16(&drv->avail[2 + drv->avail_idx % drv->size], (unsigned)head,
 		  memory_order_relaxed);
 	drv->avail_idx++;
+	if (drv->in_order)
+		drv_order_add(&drv->order, (unsigned)head);
 }
 
 static inline void drv_show(struct drv_ring *drv)
@@ -199,29 +258,73 @@ static inline bool drv_used_pending(struct drv_ring *drv, memory_order order)
 	return drv_get16(&drv->used[1], order) != drv->used_idx;
 }
 
+static inline void drv_release(struct drv_ring *drv, uint16_t id)
+{
+	uint32_t count = drv->length[id];
+	uint16_t last = id;
+
+	drv->length[id] = 0;
+	for (uint32_t n = 1; n < count; n++)
+		last = drv->next[last];
+	if (!drv->in_order || !drv->free_count) {
+		drv->next[last] = drv->free_head;
+		drv->free_head = id;
+		if (!drv->free_count)
+			drv->free_last = last;
+	} else {
+		drv->next[drv->free_last] = id;
+		drv->free_last = last;
+	}
+	drv->free_count += count;
+}
+
+/* The element at used_idx stands for all up to this id. */
+static inline void drv_take_batch(struct drv_ring *drv, uint32_t id, uint32_t len)
+{
+	uint16_t idx = drv_get16(&drv->used[1], memory_order_relaxed);
+	uint32_t count = drv_order_until(&drv->order, id);
+
+	if (!count)
+		drv->fault = "an element for a chain that is not in flight";
+	else if (count > (uint16_t)(idx - drv->used_idx))
+		drv->fault = "a batch goes on behind the used index";
+	drv->order.passed = count;
+	drv->order.len = len;
+	drv->used_idx = (uint16_t)(drv->used_idx + count);
+}
+
+static inline bool drv_take_passed(struct drv_ring *drv, uint32_t *id, uint32_t *len)
+{
+	if (!drv->order.passed)
+		return false;
+	drv->order.passed--;
+	*id = drv_order_take(&drv->order);
+	*len = drv->order.passed ? drv->writable[*id] : drv->order.len;
+	drv_release(drv, (uint16_t)*id);
+	return true;
+}
+
 /* @return false when there is none. An id that is not a head's is the caller's to notice. */
 static inline bool drv_take(struct drv_ring *drv, uint32_t *id, uint32_t *len)
 {
 	uint32_t *element = (uint32_t *)(drv->used + 2) + 2 * (drv->used_idx % drv->size);
-	uint32_t count;
-	uint16_t last;
 
+	if (drv_take_passed(drv, id, len))
+		return true;
 	/* V1: pairs with the device's release of the used index. */
 	if (!drv_used_pending(drv, memory_order_acquire))
 		return false;
 	*id = DRV_LE(32, atomic_load_explicit(DRV_ATOMIC(32, &element[0]), memory_order_relaxed));
 	*len = DRV_LE(32, atomic_load_explicit(DRV_ATOMIC(32, &element[1]), memory_order_relaxed));
+	if (drv->in_order) {
+		drv_take_batch(drv, *id, *len);
+		return drv_take_passed(drv, id, len);
+	}
 	drv->used_idx++;
 	if (*id >= drv->size || !drv->length[*id])
-		return true;
-	count = drv->length[*id];
-	drv->length[*id] = 0;
-	last = (uint16_t)*id;
-	for (uint32_t n = 1; n < count; n++)
-		last = drv->next[last];
-	drv->next[last] = drv->free_head;
-	drv->free_head = (uint16_t)*id;
-	drv->free_count += count;
+		drv->fault = "an element for a chain that is not in flight";
+	else
+		drv_release(drv, (uint16_t)*id);
 	return true;
 }
 
