@@ -251,6 +251,30 @@ static inline void row(uint64_t *table, unsigned count, int next)
 	}
 }
 
+/* Packed: one descriptor as it stands, shown with those before it. */
+static inline void put_desc(uint64_t gpa, uint32_t len, unsigned id, unsigned flags)
+{
+	pdrv_put_desc(&ring.drv.p, gpa, len, id, flags);
+}
+
+static inline void show(void)
+{
+	pdrv_show(&ring.drv.p);
+}
+
+static inline void put_table(uint64_t gpa, uint32_t len, unsigned flags)
+{
+	put_desc(gpa, len, 5, DRV_INDIRECT | flags);
+	show();
+}
+
+/* In a table of a packed ring the flags come last. */
+static inline void fill_table(uint64_t *table, uint32_t count, unsigned flags)
+{
+	for (uint32_t i = 0; i < count; i++)
+		drv_set_desc(table, i, MORE_GPA + i, 1, 0xffff, flags);
+}
+
 /* A test of both layouts: of a ring of 8 with these features, in which @p name has its body. */
 #define TEST_BOTH(name, features)                              \
 	static void both_##name(void);                         \
