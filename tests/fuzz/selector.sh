@@ -5,13 +5,15 @@
 
 selector fuzz "each parser of foreign bytes (libFuzzer, ASan+UBSan); takes --seconds and --seed"
 
-# fuzz_part PROGRAM PART SECONDS: begins with what the part's own program takes for good.
+# fuzz_part PROGRAM PART SECONDS: begins with what the part's own program takes for good, and with
+# what is kept in the tree.
 fuzz_part()
 {
 	local corpus=build-fuzz/corpus-$2 log=build-fuzz/$2.log
 
 	rm -rf "$corpus"
 	"$1/$2_fuzz" --write "$corpus" || return
+	[ ! -d "tests/fuzz/corpus/$2" ] || cp "tests/fuzz/corpus/$2"/* "$corpus"
 	if ! "$1/$2_libfuzzer" -max_total_time="$3" -max_len=4096 -seed="${seed:-0}" \
 		-artifact_prefix="build-fuzz/$2-" "$corpus" >"$log" 2>&1; then
 		tail -n 60 "$log"
