@@ -4,12 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <fenceq/mem.h>
-
-struct fq_mem {
-	size_t count;
-	struct fq_mem_region regions[]; /* by gpa, disjoint */
-};
+#include "mem_internal.h"
 
 /* Last bytes are compared, not ends: a region may end at the very top of an address space. */
 static bool region_valid(const struct fq_mem_region *r)
@@ -53,13 +48,18 @@ int fq_mem_create(struct fq_mem **out, const struct fq_mem_region *regions, size
 	mem = malloc(sizeof(*mem) + count * sizeof(*regions));
 	if (!mem)
 		return -ENOMEM;
+	mem->log = calloc(1, sizeof(*mem->log));
+	if (!mem->log) {
+		free(mem);
+		return -ENOMEM;
+	}
 	mem->count = count;
 	if (count) {
 		memcpy(mem->regions, regions, count * sizeof(*regions));
 		qsort(mem->regions, count, sizeof(*regions), by_gpa);
 	}
 	if (regions_overlap(mem->regions, count)) {
-		free(mem);
+		fq_mem_destroy(mem);
 		return -EINVAL;
 	}
 	*out = mem;
@@ -68,6 +68,9 @@ int fq_mem_create(struct fq_mem **out, const struct fq_mem_region *regions, size
 
 void fq_mem_destroy(struct fq_mem *mem)
 {
+	if (!mem)
+		return;
+	free(mem->log);
 	free(mem);
 }
 

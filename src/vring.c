@@ -139,6 +139,8 @@ int fq_vring_put(struct fq_vring *vr, struct fq_vring_buf buf, uint32_t len)
 
 int fq_vring_publish(struct fq_vring *vr)
 {
+	uint64_t from;
+
 	if (!fq_is_alive(vr))
 		return -EINVAL;
 	if (is_broken(vr))
@@ -148,9 +150,10 @@ int fq_vring_publish(struct fq_vring *vr)
 	fq_line_write(vr);
 	if (vr->shown == vr->used)
 		return 0;
+	from = vr->shown;
 	vr->shown = vr->used;
 	fq_count_owner(&vr->publishes, 1);
-	if (!vr->ops->publish(vr)) {
+	if (!vr->ops->publish(vr, from)) {
 		fq_count_owner(&vr->suppressed, 1);
 		return 0;
 	}
@@ -173,6 +176,8 @@ void fq_vring_stop(struct fq_vring *vr)
 	if (!fq_is_alive(vr))
 		return;
 	(void)fq_vring_publish(vr);
+	if (!vr->stopped)
+		vr->ops->mark_hints(vr);
 	vr->stopped = true;
 }
 

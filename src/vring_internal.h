@@ -36,39 +36,8 @@
 #include <fenceq/mem.h>
 #include <fenceq/vring.h>
 
-#include "atomics.h"
-
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-static inline uint16_t fq_le16(uint16_t v)
-{
-	return (uint16_t)(v << 8 | v >> 8);
-}
-
-static inline uint32_t fq_le32(uint32_t v)
-{
-	return (uint32_t)fq_le16((uint16_t)v) << 16 | fq_le16((uint16_t)(v >> 16));
-}
-
-static inline uint64_t fq_le64(uint64_t v)
-{
-	return (uint64_t)fq_le32((uint32_t)v) << 32 | fq_le32((uint32_t)(v >> 32));
-}
-#else
-static inline uint16_t fq_le16(uint16_t v)
-{
-	return v;
-}
-
-static inline uint32_t fq_le32(uint32_t v)
-{
-	return v;
-}
-
-static inline uint64_t fq_le64(uint64_t v)
-{
-	return v;
-}
-#endif
+#include "bytes.h"
+#include "mem_internal.h"
 
 struct fq_vring;
 
@@ -84,10 +53,15 @@ struct fq_vring_ops {
 	 * descs is what the chain, or the batch, takes of the ring.
 	 */
 	void (*put)(struct fq_vring *vr, uint16_t id, uint32_t len, uint32_t descs);
-	/* Shows every element before vr->used. Does the driver want an interrupt for them? */
-	bool (*publish)(struct fq_vring *vr);
+	/*
+	 * Shows every element before vr->used, the first of them with that number. Does the driver want
+	 * an interrupt for them?
+	 */
+	bool (*publish)(struct fq_vring *vr, uint64_t from);
 	void (*disable_kick)(struct fq_vring *vr);
 	bool (*enable_kick)(struct fq_vring *vr);
+	/* In the dirty log: what kicks are asked for with. */
+	void (*mark_hints)(const struct fq_vring *vr);
 	/* Where the next element goes, as fq_vring_used_idx() reports it. */
 	uint16_t (*used_idx)(const struct fq_vring *vr);
 };
@@ -124,6 +98,7 @@ struct fq_split {
 	uint32_t *elements;    /* size times id, len */
 	uint16_t *avail_event; /* after them */
 	uint64_t desc_gpa;
+	uint64_t used_gpa;
 	uint64_t checked; /* vr->used when suppression was last looked at */
 	bool has_checked;
 	uint16_t avail_seen; /* the driver's index when last read */
@@ -135,6 +110,8 @@ struct fq_split {
  * than the size.
  */
 struct fq_packed {
+	uint64_t desc_gpa;
+	uint64_t device_gpa;
 	char *desc;             /* size descriptors */
 	const uint16_t *driver; /* the driver's event suppression: offset and wrap, flags */
 	uint16_t *device;       /* ours */

@@ -227,16 +227,34 @@ static bool event_wanted(struct fq_vring *vr, uint16_t from)
 	       distance(vr, from, at) < distance(vr, from, p->used);
 }
 
-static bool packed_publish(struct fq_vring *vr)
+static void packed_mark_hints(const struct fq_vring *vr)
+{
+	fq_mem_mark(vr->mem, vr->packed.device_gpa, 4);
+}
+
+/* A batch has only some of its descriptors written; the others do no harm. */
+static void mark_written(const struct fq_vring *vr, uint16_t from, uint16_t to)
+{
+	uint64_t gpa = vr->packed.desc_gpa, first = offset_of(from), count = distance(vr, from, to);
+	uint64_t run = count < vr->size - first ? count : vr->size - first;
+
+	fq_mem_mark(vr->mem, gpa + FQ_DESC_BYTES * first, FQ_DESC_BYTES * run);
+	fq_mem_mark(vr->mem, gpa, FQ_DESC_BYTES * (count - run));
+}
+
+static bool packed_publish(struct fq_vring *vr, uint64_t number)
 {
 	struct fq_packed *p = &vr->packed;
 	uint16_t from = p->shown;
 
+	(void)number;
 	/* V5: pairs with the driver's acquire of the flags of its next used element. */
 	fq_store16_rel(desc_flags(vr, from), fq_le16(p->hidden_flags));
 	p->shown = p->used;
 	/* V7: pairs with the driver's full barrier before its last look at those flags. */
 	fq_full_barrier();
+	if (fq_mem_is_logged(vr->mem))
+		mark_written(vr, from, p->used);
 	return event_wanted(vr, from);
 }
 
@@ -258,6 +276,8 @@ static bool packed_enable_kick(struct fq_vring *vr)
 	}
 	/* V8: pairs with the driver's full barrier before it looks whether a kick is wanted. */
 	fq_full_barrier();
+	if (fq_mem_is_logged(vr->mem))
+		packed_mark_hints(vr);
 	/* One that the driver has no right to offer is "available" as well: pop tells. */
 	return is_available(fq_le16(fq_load16_rlx(desc_flags(vr, vr->avail))), vr->avail);
 }
@@ -273,6 +293,7 @@ static const struct fq_vring_ops packed_ops = {
 	.publish = packed_publish,
 	.disable_kick = packed_disable_kick,
 	.enable_kick = packed_enable_kick,
+	.mark_hints = packed_mark_hints,
 	.used_idx = packed_used_idx,
 };
 
@@ -294,6 +315,8 @@ int fq_packed_init(struct fq_vring *vr, const struct fq_vring_config *config)
 	if (r)
 		return r;
 	p->desc = desc;
+	p->desc_gpa = config->desc;
+	p->device_gpa = config->device;
 	p->driver = driver;
 	p->device = device;
 	p->used = p->shown = config->used_idx;

@@ -163,7 +163,18 @@ static bool event_passed(struct fq_vring *vr)
 	return passed;
 }
 
-static bool split_publish(struct fq_vring *vr)
+/* Flags, index and these elements; the flags have been written at some time before. */
+static void mark_written(const struct fq_vring *vr, uint64_t from, uint64_t to)
+{
+	uint64_t gpa = vr->split.used_gpa, first = from & (vr->size - 1), count = to - from;
+	uint64_t run = count < vr->size - first ? count : vr->size - first;
+
+	fq_mem_mark(vr->mem, gpa, 4);
+	fq_mem_mark(vr->mem, gpa + 4 + 8 * first, 8 * run);
+	fq_mem_mark(vr->mem, gpa + 4, 8 * (count - run));
+}
+
+static bool split_publish(struct fq_vring *vr, uint64_t from)
 {
 	struct fq_split *s = &vr->split;
 
@@ -171,9 +182,18 @@ static bool split_publish(struct fq_vring *vr)
 	fq_store16_rel(&s->used[RING_IDX], fq_le16((uint16_t)vr->used));
 	/* V3: pairs with the driver's full barrier before its last look at the used index. */
 	fq_full_barrier();
+	if (fq_mem_is_logged(vr->mem))
+		mark_written(vr, from, vr->used);
 	if (vr->features & FQ_VRING_EVENT_IDX)
 		return event_passed(vr);
 	return !(fq_le16(fq_load16_rlx(&s->avail[RING_FLAGS])) & AVAIL_NO_INTERRUPT);
+}
+
+static void split_mark_hints(const struct fq_vring *vr)
+{
+	fq_mem_mark(vr->mem, vr->split.used_gpa, 2);
+	if (vr->features & FQ_VRING_EVENT_IDX)
+		fq_mem_mark(vr->mem, vr->split.used_gpa + 4 + 8 * vr->size, 2);
 }
 
 /* With EVENT_IDX the flag means nothing, and an avail_event that has been passed asks for nothing. */
@@ -193,6 +213,8 @@ static bool split_enable_kick(struct fq_vring *vr)
 		fq_store16_rlx(&s->used[RING_FLAGS], 0);
 	/* V4: pairs with the driver's full barrier before it looks whether a kick is wanted. */
 	fq_full_barrier();
+	if (fq_mem_is_logged(vr->mem))
+		split_mark_hints(vr);
 	/* An index that makes no sense is "available" as well: pop tells what is wrong with it. */
 	return fq_le16(fq_load16_rlx(&s->avail[RING_IDX])) != vr->avail;
 }
@@ -208,6 +230,7 @@ static const struct fq_vring_ops split_ops = {
 	.publish = split_publish,
 	.disable_kick = split_disable_kick,
 	.enable_kick = split_enable_kick,
+	.mark_hints = split_mark_hints,
 	.used_idx = split_used_idx,
 };
 
@@ -230,6 +253,7 @@ int fq_split_init(struct fq_vring *vr, const struct fq_vring_config *config)
 		return r;
 	s->desc = desc;
 	s->desc_gpa = config->desc;
+	s->used_gpa = config->device;
 	s->avail = driver;
 	s->used = device;
 	s->elements = (uint32_t *)device + 1;
