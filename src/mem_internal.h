@@ -17,8 +17,7 @@
  *   off  -> on    fq_mem_set_log(bitmap): bitmap filled in, then the word
  *   on   -> on    the same with another one; on -> off with none
  *   The bitmap not in use is written only when the count was 0 at some time since the last change, or
- *   there was no log before that. The count
- *   never goes below 0, and changes never back.
+ *   there was no log before that. The count never goes below 0, and changes never back.
  */
 #define FQ_LOG_COUNT UINT64_C(0x7fffffff)
 #define FQ_LOG_ON (UINT64_C(1) << 31)

@@ -34,7 +34,7 @@ static int set_log(uint64_t *words)
 static bool replaced_at(unsigned at, bool ended)
 {
 	struct stopper s;
-	bool stopped, idle;
+	bool stopped, idle, done;
 	int again;
 
 	for (unsigned i = 0; i < LOGS; i++)
@@ -44,6 +44,7 @@ static bool replaced_at(unsigned at, bool ended)
 	stopped = stopper_start(&s, mark, NULL, at);
 	STEP_CHECK(!set_log(ended ? NULL : &bitmap[1]), "the first one is replaced at once");
 	idle = fq_mem_log_idle(mem);
+	done = bitmap[0] & 1u << 5;
 	if (idle)
 		bitmap[0] = 0; /* may be unmapped now */
 	else
@@ -54,8 +55,10 @@ static bool replaced_at(unsigned at, bool ended)
 	STEP_CHECK(fq_mem_log_idle(mem), "nobody is there any more");
 	if (idle)
 		STEP_CHECK(!bitmap[0], "step %u: touched", at);
-	if (!idle || !stopped)
+	if (!idle)
 		STEP_CHECK(bitmap[0] & 1u << 5, "step %u: lost", at);
+	else if (!stopped)
+		STEP_CHECK(done, "step %u: lost", at);
 	else if (!ended)
 		STEP_CHECK(bitmap[2] == 1u << 5, "step %u: lost", at);
 	fq_mem_destroy(mem);
