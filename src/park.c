@@ -41,13 +41,23 @@ int fq_park_wait(const fq_a64 *word, uint32_t seen, int64_t until_ns)
 	return (int)got;
 }
 
-void fq_park_wake(const fq_a64 *word)
+static void wake(const fq_a64 *word, int count)
 {
 	int saved = errno;
 
 	FQ_STEP();
-	(void)syscall(FUTEX_CALL, lower_half(word), FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+	(void)syscall(FUTEX_CALL, lower_half(word), FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 	errno = saved;
+}
+
+void fq_park_wake(const fq_a64 *word)
+{
+	wake(word, INT_MAX);
+}
+
+void fq_park_wake_one(const fq_a64 *word)
+{
+	wake(word, 1);
 }
 
 void fq_park_after_fork_child(void)
@@ -121,6 +131,12 @@ void fq_park_wake(const fq_a64 *word)
 	pthread_cond_broadcast(&p->changed);
 	pthread_mutex_unlock(&p->lock);
 	errno = saved;
+}
+
+/* Those of other words may sleep in the same place. */
+void fq_park_wake_one(const fq_a64 *word)
+{
+	fq_park_wake(word);
 }
 
 /* Others may have held them, who are not here. */

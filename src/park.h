@@ -24,6 +24,8 @@ int fq_park_wait(const fq_a64 *word, uint32_t seen, int64_t until_ns);
 
 /* After a change of the word. */
 void fq_park_wake(const fq_a64 *word);
+/* One of several that sleep for the same; with mutexes, all of them. */
+void fq_park_wake_one(const fq_a64 *word);
 
 void fq_park_after_fork_child(void);
 

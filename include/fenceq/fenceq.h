@@ -26,6 +26,7 @@
 #include <fenceq/lifecycle.h>
 #include <fenceq/mem.h>
 #include <fenceq/notifier.h>
+#include <fenceq/pool.h>
 #include <fenceq/queue.h>
 #include <fenceq/quiesce.h>
 #include <fenceq/snapshot.h>

@@ -20,6 +20,7 @@
 FQ_BEGIN_DECLS
 
 struct fq_device;
+struct fq_pool;
 struct fq_queue;
 struct fq_vring;
 
@@ -63,6 +64,18 @@ struct fq_vring_stats {
 	uint64_t reserved[8];
 };
 
+struct fq_pool_stats {
+	uint64_t workers;     /**< there now, the steward not counted */
+	uint64_t idle;        /**< of those: waiting for work */
+	uint64_t peak;        /**< most workers there have been */
+	uint64_t submitted;   /**< works accepted */
+	uint64_t started;     /**< works whose run was called */
+	uint64_t completed;   /**< of those: run has returned */
+	uint64_t cancelled;   /**< works that completed without a run */
+	uint64_t hire_errors; /**< threads that the system refused */
+	uint64_t reserved[8];
+};
+
 /** What no device can be charged with. */
 struct fq_process_stats {
 	uint64_t refused_handle; /**< signals: -EINVAL, not a handle */
@@ -72,6 +85,7 @@ struct fq_process_stats {
 
 FQ_API void fq_queue_get_stats(const struct fq_queue *q, struct fq_queue_stats *out);
 FQ_API void fq_device_get_stats(const struct fq_device *dev, struct fq_device_stats *out);
+FQ_API void fq_pool_get_stats(const struct fq_pool *pool, struct fq_pool_stats *out);
 FQ_API void fq_vring_get_stats(const struct fq_vring *vr, struct fq_vring_stats *out);
 FQ_API void fq_process_get_stats(struct fq_process_stats *out);
 
