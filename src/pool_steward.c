@@ -44,6 +44,8 @@ static struct fq_worker *vacancy(struct fq_pool *pool)
 	if (!pool->ready_first || fq_load_rlx(&pool->idle) || !fq_pool_may_hire(pool))
 		return NULL;
 	worker = pool->vacant;
+	if (!worker)
+		return NULL; /* the place of one who has left, and is not buried yet */
 	pool->vacant = worker->next;
 	pool->dismissed = 0;
 	pool->starting++;

@@ -631,11 +631,14 @@ static int end_its_pool(struct fq_work *work)
 	struct job *job = (struct job *)work;
 	struct fq_pool *p = job->pool;
 
+	/* Whoever submitted it is out of the pool. */
+	(void)fq_event_wait(job->wait_for, -1, NULL);
 	return fq_pool_end(p, work->queue, &end_from_run) ? 1 : fq_pool_submit(p, &job[1].work);
 }
 
 Test(pool, is_ended_by_its_own_worker)
 {
+	struct fq_event submitted = FQ_EVENT_INIT;
 	unsigned before = threads();
 	struct job *job;
 
@@ -643,8 +646,10 @@ Test(pool, is_ended_by_its_own_worker)
 	open_workers(1, 1);
 	job = new_jobs(2);
 	job->work.run = end_its_pool;
+	job->wait_for = &submitted;
 	job->pool = pool;
 	submit(job);
+	cr_assert_eq(fq_event_set(&submitted, 0), 0);
 	drain_until_ended();
 	cr_assert_eq(job->status, -ESHUTDOWN);
 	UNTIL(threads() == before);
