@@ -59,7 +59,7 @@ int fq_notifier_after_fork_child(struct fq_notifier *n)
 	struct fq_notifier fresh;
 	int err;
 
-	if (!n)
+	if (!n || n->rfd < 0)
 		return -EINVAL;
 	err = fq_notifier_init(&fresh, n->rfd == n->wfd ? 0 : FQ_NOTIFIER_PIPE);
 	if (err)

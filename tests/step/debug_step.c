@@ -52,6 +52,22 @@ static void gone_device(struct fq_device *dev)
 	CHECK(fq_device_timeline(dev, 1, 0, &tl) == -EINVAL, "timeline");
 }
 
+static void gone_pool(void)
+{
+	const struct fq_pool_config config = {.max_workers = 1};
+	struct fq_node node = {0};
+	struct fq_queue *q;
+	struct fq_pool *pool;
+
+	CHECK(!fq_queue_create(&q, 0), "queue");
+	CHECK(!fq_pool_create(&pool, &config), "pool");
+	CHECK(!fq_pool_destroy(pool), "destroy");
+	CHECK(fq_pool_destroy(pool) == -EINVAL, "destroy twice");
+	CHECK(fq_pool_drain(pool, 0) == -EINVAL, "drain");
+	CHECK(fq_pool_end(pool, q, &node) == -EINVAL, "end");
+	CHECK(!fq_queue_destroy(q), "queue");
+}
+
 int main(void)
 {
 	struct fq_device_config config = {.retire = retire};
@@ -74,6 +90,7 @@ int main(void)
 	CHECK(!fq_queue_destroy(q), "queue");
 	CHECK(fq_queue_destroy(q) == -EINVAL, "queue destroyed twice");
 	CHECK(fq_queue_drain(q, 1) == 0 && fq_queue_poll(q, 1) == 0, "drain");
+	gone_pool();
 	puts("ok");
 	return 0;
 }
