@@ -3,8 +3,8 @@
 #define BIGLOCK_H
 
 /*
- * The big lock: whoever touches a device's state holds it. The main loop has it all the time but for
- * its sleep, a vCPU for each register access.
+ * The big lock: whoever touches a device's state holds it. The main loop has it all the time but
+ * for its sleep, a vCPU for each register access.
  */
 
 #include <stdbool.h>

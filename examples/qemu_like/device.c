@@ -238,6 +238,7 @@ void device_unplug(struct device *d)
 	d->plugged = false;
 	for (unsigned i = 0; i < CONTEXTS; i++)
 		d->context[i].ending = 0;
+	d->machine->counts.unplugs++;
 	for (unsigned i = 0; i < VCPUS; i++) {
 		struct queue *q = &d->queue[i];
 

@@ -36,7 +36,7 @@ void machine_init(struct machine *m, const struct options *opt)
 void machine_run(struct machine *m, uint64_t *writes)
 {
 	biglock_lock("to start");
-	m->opt.way->start(&m->loop);
+	m->opt.way->start(&m->device);
 	device_plug(&m->device);
 	m->vcpus_on = VCPUS;
 	for (unsigned i = 0; i < VCPUS; i++)
@@ -48,7 +48,7 @@ void machine_run(struct machine *m, uint64_t *writes)
 	biglock_lock("to end");
 	device_unplug(&m->device);
 	*writes = m->opt.way->writes();
-	m->opt.way->stop();
+	m->opt.way->stop(&m->device);
 	biglock_unlock();
 }
 

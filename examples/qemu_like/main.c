@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * qemu_like: a VMM with a main loop under a big lock, and the deadlock that fenceq is there to avoid.
+ * qemu_like: a VMM with a main loop under a big lock, and the deadlock that fenceq does away with.
  *
  *   vCPU threads         queue fenced commands, ring the doorbell, halt,        vcpu.c ring.c
  *     |  ^ interrupt     check every response
@@ -19,7 +19,7 @@
  *
  * Under load the main loop tears contexts down and unplugs the device (monitor.c), which joins
  * renderer threads with the big lock held. Which callback survives that? Compare way_fenceq.c,
- * way_bottom_half.c and way_direct.c; the latter deadlocks, and the watchdog says how.
+ * way_bottom_half.c and way_direct.c; the last one deadlocks, and watchdog.c says how.
  */
 
 #include <errno.h>
@@ -29,7 +29,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "biglock.h"
 #include "machine.h"
 #include "summary.h"
 #include "watchdog.h"

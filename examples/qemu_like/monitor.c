@@ -23,7 +23,6 @@ static void step(void *opaque)
 		set_next(mon);
 	} else if (mon->steps++ % MONITOR_UNPLUG_EVERY == MONITOR_UNPLUG_EVERY - 1) {
 		device_unplug(&m->device);
-		m->counts.unplugs++;
 		loop_call_at(mon->call, g_get_monotonic_time() + AWAY_US);
 	} else {
 		busiest = device_busiest(&m->device);

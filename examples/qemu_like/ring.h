@@ -4,7 +4,7 @@
 
 /*
  * Guest memory, and the driver's half of the virtqueue in it: a split ring without optional
- * features, every command a chain of two descriptors. One thread, that of the vCPU whose ring it is.
+ * features, every command a chain of two descriptors. One thread, that of the ring's vCPU.
  */
 
 #include <stdalign.h>

@@ -3,8 +3,8 @@
 #define WATCHDOG_H
 
 /*
- * Who waits for whom. Every thread of the machine is an actor and says what it is about to wait for;
- * the watchdog's own thread, which takes no lock, reads that and finds the circles.
+ * Who waits for whom. Every thread of the machine is an actor and says what it is about to wait
+ * for; the watchdog's own thread, which takes no lock, reads that and finds the circles.
  *
  * A circle counts as a deadlock when none of its actors has moved for QUIET_MS: a machine that is
  * merely slow has no circle, and one read while its actors changed places does not stay the same.
@@ -19,9 +19,9 @@
 enum doing {
 	ACTOR_GONE,
 	ACTOR_RUNS,
-	ACTOR_SLEEPS, /* until there is something to do */
-	ACTOR_WANTS_LOCK /* the big one */,
-	ACTOR_JOINS, /* waits for the end of another's thread */
+	ACTOR_SLEEPS,     /* until there is something to do */
+	ACTOR_WANTS_LOCK, /* the big one */
+	ACTOR_JOINS,      /* waits for the end of another's thread */
 };
 
 struct actor {

@@ -13,18 +13,17 @@
 
 struct command;
 struct device;
-struct loop;
 
 struct way {
 	const char *name;
-	void (*start)(struct loop *loop);
-	void (*stop)(void);
-	void (*plug)(struct device *d);   /* sets d->cookie */
+	void (*start)(struct device *d);  /* once, before the first plug */
+	void (*stop)(struct device *d);   /* after the last unplug */
+	void (*plug)(struct device *d);   /* may set d->cookie */
 	void (*unplug)(struct device *d); /* all renderers are gone: answers what is pending */
 	void (*end_context)(struct device *d, uint32_t ctx_id); /* its renderer is gone: as well */
-	void (*submit)(struct command *cmd);                    /* records it and sets cmd->token */
+	void (*submit)(struct command *cmd);                    /* records it, sets cmd->token */
 	fence_done_fn *done;                                    /* on the renderer's thread */
-	uint64_t (*writes)(void); /* to the fd that wakes the loop; before stop */
+	uint64_t (*writes)(void); /* to the fd that wakes the loop; between start and stop */
 };
 
 extern const struct way way_fenceq;      /* the one to copy */

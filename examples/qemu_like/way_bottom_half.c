@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The usual work-around: the callback allocates a record, puts it on a list under a mutex of its own
- * and writes an eventfd; the main loop does the rest. No deadlock, for that mutex is never held
+ * The usual work-around: the callback allocates a record, puts it on a list under a mutex of its
+ * own and writes an eventfd; the main loop does the rest. No deadlock, for that mutex is never held
  * while anybody waits; but an allocation, a lock and a system call for each fence, on a thread that
  * is not the VMM's.
  */
@@ -13,7 +13,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "biglock.h"
 #include "machine.h"
 #include "pending.h"
 
@@ -74,27 +73,23 @@ static void bottom_half(void *opaque)
 		device_publish(d);
 }
 
-static struct loop *the_loop;
-
-static void way_start(struct loop *loop)
+static void way_start(struct device *d)
 {
 	fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (fd < 0)
 		die("no eventfd");
-	the_loop = loop;
+	loop_add_fd(&d->machine->loop, fd, bottom_half, d);
 }
 
-static void way_stop(void)
+static void way_stop(struct device *d)
 {
+	(void)d;
 	close(fd);
 }
 
 static void way_plug(struct device *d)
 {
-	if (d->cookie)
-		return;
-	d->cookie = 1;
-	loop_add_fd(the_loop, fd, bottom_half, d);
+	(void)d;
 }
 
 /* What is on the list was completed, and is not to fail: run it first. */

@@ -11,7 +11,6 @@
 #include "machine.h"
 #include "pending.h"
 
-/* The renderer has room for one pointer of the host's; this way needs the device there. */
 static struct device *device;
 
 static void way_done(uint64_t cookie, uint32_t ctx_id, uint32_t ring_idx, uint64_t token)
@@ -23,18 +22,14 @@ static void way_done(uint64_t cookie, uint32_t ctx_id, uint32_t ring_idx, uint64
 	biglock_unlock();
 }
 
-static void way_start(struct loop *loop)
-{
-	(void)loop;
-}
-
-static void way_stop(void)
-{
-}
-
-static void way_plug(struct device *d)
+static void way_start(struct device *d)
 {
 	device = d;
+}
+
+static void nothing(struct device *d)
+{
+	(void)d;
 }
 
 static void way_end_context(struct device *d, uint32_t ctx_id)
@@ -56,8 +51,8 @@ static uint64_t way_writes(void)
 const struct way way_direct = {
 	.name = "direct",
 	.start = way_start,
-	.stop = way_stop,
-	.plug = way_plug,
+	.stop = nothing,
+	.plug = nothing,
 	.unplug = way_unplug,
 	.end_context = way_end_context,
 	.submit = pending_add,

@@ -7,7 +7,6 @@
 
 #include <string.h>
 
-#include "biglock.h"
 #include "machine.h"
 
 static struct fq_queue *queue;
@@ -19,17 +18,18 @@ static void retire(struct fq_fence *fence, int status, void *opaque)
 	device_answer(fence->tag, status);
 }
 
-static void way_start(struct loop *loop)
+static void way_start(struct device *d)
 {
 	int err = fq_queue_create(&queue, FQ_QUEUE_HOOKS);
 
 	if (err)
 		die("no queue: %s", strerror(-err));
-	loop_add_queue(loop, queue);
+	loop_add_queue(&d->machine->loop, queue);
 }
 
-static void way_stop(void)
+static void way_stop(struct device *d)
 {
+	(void)d;
 	if (fq_queue_destroy(queue))
 		die("the queue is still in use");
 }
