@@ -36,6 +36,8 @@ static void plug(void)
 {
 	const struct fq_device_config config = {.queue = queue, .retire = retire};
 
+	/* One life. Who waits for a stopped poster waits for ever: no limit for anybody else. */
+	alarm(100);
 	STEP_CHECK(!fq_device_create(&device, &config), "device");
 	handle = fq_device_handle(device);
 	for (unsigned i = 0; i < 2; i++) {
@@ -237,14 +239,11 @@ static bool end_beside_poster(unsigned n, bool known, unsigned at)
 static void t10_waits_for_nobody(void)
 {
 	for (unsigned n = 0; n < ENDINGS; n++) {
-		/* Who waits here waits for ever: no limit for anybody who does not. */
-		alarm(100);
 		for (int known = 0; known < 2; known++) {
 			for (unsigned at = 0; end_beside_poster(n, known, at); at++)
 				;
 		}
 	}
-	alarm(0);
 }
 
 int main(void)
