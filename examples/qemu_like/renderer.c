@@ -82,8 +82,8 @@ void renderer_submit(struct renderer *r, uint32_t ring_idx, const struct work *w
 	if (r->tail[ring_idx] - r->head[ring_idx] == SLOTS)
 		die("a renderer has more work than there are commands");
 	r->fifo[ring_idx][r->tail[ring_idx]++ % SLOTS] = *work;
-	pthread_cond_signal(&r->wake);
 	pthread_mutex_unlock(&r->lock);
+	pthread_cond_signal(&r->wake);
 }
 
 void renderer_stop(struct renderer *r)

@@ -61,8 +61,8 @@ void summary_print(const struct machine *m, const struct summary *s)
 	printf("  absent device          %llu register accesses\n", (ull)c->absent_accesses);
 	printf("  writes to wake loop    %llu, %.1f per 1000 fences\n", (ull)s->writes,
 	       per_1000(s->writes, m));
-	printf("  context switches       %llu, %.1f per 1000 fences\n", (ull)s->context_switches,
-	       per_1000(s->context_switches, m));
+	printf("  context switches       %llu of all threads, %.1f per 1000 fences\n",
+	       (ull)s->context_switches, per_1000(s->context_switches, m));
 	printf("  interrupts             %llu, %.1f per 1000 fences\n", (ull)c->interrupts,
 	       per_1000(c->interrupts, m));
 	if (m->opt.expect_deadlock)

@@ -71,8 +71,8 @@ static void post(void *arg)
 /* -- t02 --------------------------------------------------------------------------------------- */
 
 /*
- * The poster of the lower token stops, that of the higher comes and goes, the first goes on: the mark
- * stays where it is.
+ * The poster of the lower token stops, that of the higher comes and goes, the first goes on: the
+ * mark stays where it is.
  *
  * Seen to fail: with a mark that is compared and then stored.
  */
@@ -130,8 +130,9 @@ static bool start_reclaim(pthread_t *thread)
 }
 
 /*
- * Whether a poster that is stopped there is inside when the device is unplugged: it goes on, and has
- * found the device, and the end of its timeline. False at the end, too: it finished before its stop.
+ * Whether a poster that is stopped there is inside when the device is unplugged: it goes on, and
+ * has found the device, and the end of its timeline. False at the end, too: it finished before its
+ * stop.
  */
 static bool is_inside(unsigned at, bool *stopped)
 {
@@ -165,8 +166,8 @@ static void reclaim_beside_poster(unsigned at, bool inside)
 }
 
 /*
- * A thread that liburcu has never heard of, for which its grace periods do not wait, is stopped in a
- * signal when the device is unplugged. The memory waits for it.
+ * A thread that liburcu has never heard of, for which its grace periods do not wait, is stopped in
+ * a signal when the device is unplugged. The memory waits for it.
  *
  * Seen to fail: with readers that are let in and not counted; with fq_handle_wait waiting for
  * liburcu only.
@@ -230,8 +231,8 @@ static bool end_beside_poster(unsigned n, bool known, unsigned at)
 }
 
 /*
- * A reset that waits for a thread which waits for the resetting thread: here the poster, wherever it
- * stands, goes on only when the call has returned.
+ * A reset that waits for a thread which waits for the resetting thread: here the poster, wherever
+ * it stands, goes on only when the call has returned.
  *
  * Seen to fail (by the alarm): with fq_device_reset waiting for readers of the handle; with
  * fq_device_unplug doing so.

@@ -61,12 +61,12 @@ static int signal_key(unsigned k, uint64_t id)
 }
 
 /*
- * Trap 1: Linux numbers the fences of all timelines from one counter, so an id is above most that are
- * pending elsewhere; and ring 0 of context 0 is not the global timeline. Each timeline in turn is
- * the one that is signalled first, half of it and then the rest.
+ * Trap 1: Linux numbers the fences of all timelines from one counter, so an id is above most that
+ * are pending elsewhere; and ring 0 of context 0 is not the global timeline. Each timeline in turn
+ * is the one that is signalled first, half of it and then the rest.
  *
- * Seen to fail: with find_timeline taking ring 0 for any ring; with fq_signal_global going to ring 0
- * of context 0; with visit giving a timeline the highest mark it has seen anywhere.
+ * Seen to fail: with find_timeline taking ring 0 for any ring; with fq_signal_global going to ring
+ * 0 of context 0; with visit giving a timeline the highest mark it has seen anywhere.
  */
 Test(trap, t01_cross_timeline_retirement)
 {
@@ -204,8 +204,9 @@ static void suspend_with_fences(void)
  * suspension, and whether or not a drain came in between, complete fences are answered as complete,
  * the others with the reason.
  *
- * Seen to fail: with signals refused while the device is frozen; with collect_bank passing by what is
- * frozen, with a thaw that makes nothing ready or wakes nobody (the first test); with fq_timeline_close taking the limit for the last one that a drain saw.
+ * Seen to fail: with signals refused while the device is frozen; with collect_bank passing by what
+ * is frozen, with a thaw that makes nothing ready or wakes nobody (the first test); with
+ * fq_timeline_close going by the mark that the last drain saw (the second).
  */
 Test(trap, t11_completions_while_suspended)
 {
@@ -275,7 +276,7 @@ Test(trap, t11_completions_travel_in_a_snapshot)
 
 /* -- t12 --------------------------------------------------------------------------------------- */
 
-/* As virglrenderer's write_fence() has it; its way in, virgl_renderer_create_fence(), takes an int. */
+/* As virglrenderer has it; the way in, virgl_renderer_create_fence(), takes an int. */
 static int write_fence(uint32_t id)
 {
 	return fq_signal_global32(host.handle, id);
@@ -350,7 +351,7 @@ Test(trap, t12_padding_read_as_data)
 
 /* -- t13 --------------------------------------------------------------------------------------- */
 
-/* A renderer that is done before its create_fence() returns: on this thread or on one of its own. */
+/* A renderer that is done before its create_fence() returns: on this thread or one of its own. */
 struct creation {
 	uint32_t ctx_id;
 	uint32_t ring_idx;
@@ -392,7 +393,7 @@ static int submit_and_create(uint32_t ctx_id, uint32_t ring_idx, struct fq_fence
  * context, which makes context and timeline; the fence is retired by a drain, not under the feet of
  * whoever submits.
  *
- * Seen to fail: with fq_timeline_append leaving the highest token to be stored by the next drain.
+ * Seen to fail: with fq_timeline_append that leaves the token of a first fence to be stored later.
  */
 Test(trap, t13_callback_inside_submit)
 {
