@@ -380,6 +380,8 @@ void fq_device_free(struct fq_device *dev)
 	if (fq_ptr_load_rlx(&dev->contexts.current))
 		fq_table_fini(&dev->contexts);
 	free(dev->vrings);
+	if (dev->release)
+		dev->release(dev->sink.opaque);
 	free(dev);
 }
 
@@ -430,6 +432,7 @@ int fq_device_create(struct fq_device **out, const struct fq_device_config *conf
 		fq_device_free(dev);
 		return err;
 	}
+	dev->release = config->release;
 	fq_debug_born(dev);
 	*out = dev;
 	return 0;
@@ -439,6 +442,8 @@ void fq_device_end(struct fq_device *dev)
 {
 	dev->closing = true;
 	fq_handle_revoke(dev->handle);
+	fq_or_acqrel(&dev->references,
+		     FQ_ENDED); /* D2: pairs with fq_device_ended, fq_device_put */
 	FQ_FOR_EACH_BANK (dev, group, i)
 		fq_device_close_bank(dev, group->bank[i], -ENODEV);
 	FQ_FOR_EACH_BANK (dev, group, i)
@@ -452,10 +457,14 @@ void fq_device_end(struct fq_device *dev)
 	detach_from_queue(dev);
 }
 
-void fq_device_reap(struct fq_device *dev)
+bool fq_device_reap(struct fq_device *dev)
 {
-	fq_handle_wait(dev->handle);
-	fq_handle_free(dev->handle);
+	if (!dev->reaped) {
+		fq_handle_wait(dev->handle);
+		fq_handle_free(dev->handle);
+		dev->reaped = true;
+	}
+	return fq_load_acq(&dev->references) == FQ_ENDED; /* D1: pairs with fq_device_put */
 }
 
 static void bury(struct fq_later *burial)
@@ -466,9 +475,18 @@ static void bury(struct fq_later *burial)
 	fq_device_free(dev);
 }
 
+static void leave_to_reclaim(struct fq_later *burial)
+{
+	struct fq_device *dev = fq_container_of(burial, struct fq_device, burial);
+
+	fq_debug_dead(dev);
+	fq_device_leave_to_reclaim(dev);
+}
+
 int fq_device_destroy(struct fq_device *dev)
 {
 	struct fq_queue *q;
+	bool last;
 
 	if (!dev)
 		return 0;
@@ -479,11 +497,13 @@ int fq_device_destroy(struct fq_device *dev)
 	q = dev->sink.queue;
 	fq_queue_enter(q);
 	fq_device_end(dev);
-	fq_device_reap(dev);
-	dev->burial.run = bury;
+	last = fq_device_reap(dev);
+	if (!last)
+		fq_queue_hold(q);
+	dev->burial.run = last ? bury : leave_to_reclaim;
 	fq_queue_bury_later(q, &dev->burial);
 	fq_queue_leave(q);
-	return 0;
+	return last ? 0 : -EINPROGRESS;
 }
 
 fq_handle_t fq_device_handle(const struct fq_device *dev)

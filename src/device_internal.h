@@ -6,16 +6,23 @@
 
 #include "handle.h"
 
+#define FQ_ENDED 1u
+#define FQ_REFERENCE 2u
+
 struct fq_device {
 	/* Every signal reads these, so what drains write is not on their line. */
 	struct fq_table contexts;
 	struct fq_timeline *global;
 	fq_handle_t handle;
 
+	/* References << 1, and FQ_ENDED. Signals do not count: not on their line. */
+	alignas(FQ_CACHELINE) fq_a64 references;
+
 	alignas(FQ_CACHELINE) struct fq_sink sink;
 
 	/* The owner's from here on. */
 	fq_flush_fn *flush_host;
+	fq_release_fn *release;
 	struct fq_bank_group *groups;
 	struct fq_bank *free_banks;
 	uint64_t high; /* no token of a timeline now closed is above this */
@@ -26,6 +33,7 @@ struct fq_device {
 	struct fq_death *deaths;
 	struct fq_later burial;
 	struct fq_device *next_unplugged;
+	bool reaped;
 	fq_defer_fn *defer;
 	void *defer_opaque;
 	fq_a64 submitted;
@@ -69,10 +77,17 @@ void fq_device_recycle_bank(struct fq_device *dev, struct fq_bank *bank);
 /* death.c */
 void fq_deaths_cancel(struct fq_device *dev);
 
-/* Ends everything but the memory, which posters may be reading. */
+/* Ends everything but the memory, which posters may be reading, and others hold references to. */
 void fq_device_end(struct fq_device *dev);
-/* Waits for them, and frees the handle; any thread that may block. Then the memory may go. */
-void fq_device_reap(struct fq_device *dev);
+/*
+ * Waits for those inside a call, and frees the handle; any thread that may block. True: nobody has a
+ * reference, nor will have: the memory may go.
+ */
+bool fq_device_reap(struct fq_device *dev);
 void fq_device_free(struct fq_device *dev);
+/* reference.c: how often a last reference of a device that had ended was given back. */
+extern fq_a64 fq_last_puts;
+/* lifecycle.c: leaves a device that has ended to fq_reclaim(). The queue is on hold for it. */
+void fq_device_leave_to_reclaim(struct fq_device *dev);
 
 #endif /* FQ_DEVICE_INTERNAL_H */

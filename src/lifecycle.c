@@ -135,30 +135,92 @@ bool fq_device_frozen(const struct fq_device *dev)
 
 static fq_aptr unplugged; /* struct fq_device *; no lock, which a fork would leave locked */
 
+static void push_unplugged(struct fq_device *first, struct fq_device *last)
+{
+	void *top = fq_ptr_load_rlx(&unplugged);
+
+	do {
+		last->next_unplugged = top;
+	} while (!fq_ptr_cas_acqrel(&unplugged, &top, first)); /* U2: pairs with reclaim */
+}
+
+void fq_device_leave_to_reclaim(struct fq_device *dev)
+{
+	push_unplugged(dev, dev);
+}
+
+static void free_device(struct fq_device *dev)
+{
+	struct fq_queue *q = dev->sink.queue;
+
+	fq_device_free(dev);
+	fq_queue_release(q);
+}
+
+/* Frees what nobody has a reference to; the rest goes back on the list. */
+static size_t reclaim(void)
+{
+	struct fq_device *dev = fq_ptr_xchg_acqrel(&unplugged, NULL); /* U2 */
+	struct fq_device *kept = NULL, *last = NULL;
+	size_t count = 0;
+
+	while (dev) {
+		struct fq_device *next = dev->next_unplugged;
+
+		if (fq_device_reap(dev)) {
+			free_device(dev);
+			count++;
+		} else {
+			dev->next_unplugged = kept;
+			kept = dev;
+			last = last ? last : dev;
+		}
+		dev = next;
+	}
+	if (kept)
+		push_unplugged(kept, last);
+	return count;
+}
+
+/*
+ * A last reference may be given back while its device is off the list, and the fq_reclaim() that
+ * follows find nothing. So that one is counted, and who puts devices back looks at the count after it:
+ * either it has changed, or the other's count, and all that he does then, comes after the list.
+ */
+size_t fq_reclaim(void)
+{
+	uint64_t puts = fq_load_acq(&fq_last_puts), seen = puts; /* D3: pairs with fq_device_put */
+	size_t count = 0;
+
+	do {
+		puts = seen;
+		count += reclaim();
+		seen = fq_add_acqrel(&fq_last_puts, 0); /* D3 */
+	} while (seen != puts);
+	return count;
+}
+
 static void reap_and_free(void *arg)
 {
 	struct fq_device *dev = arg;
-	struct fq_queue *q = dev->sink.queue;
 
-	fq_device_reap(dev);
-	fq_device_free(dev);
-	fq_queue_release(q);
+	if (fq_device_reap(dev)) {
+		free_device(dev);
+		return;
+	}
+	push_unplugged(dev, dev);
+	(void)fq_reclaim(); /* it may have been given back in between */
 }
 
 static void hand_over(struct fq_later *burial)
 {
 	struct fq_device *dev = fq_container_of(burial, struct fq_device, burial);
-	void *top;
 
 	fq_debug_dead(dev);
-	if (dev->defer) {
+	if (dev->defer)
 		dev->defer(reap_and_free, dev, dev->defer_opaque);
-		return;
-	}
-	top = fq_ptr_load_rlx(&unplugged);
-	do {
-		dev->next_unplugged = top;
-	} while (!fq_ptr_cas_acqrel(&unplugged, &top, dev)); /* U2: pairs with fq_reclaim */
+	else
+		push_unplugged(dev, dev);
 }
 
 int fq_device_unplug(struct fq_device *dev, fq_defer_fn *defer, void *opaque)
@@ -179,18 +241,4 @@ int fq_device_unplug(struct fq_device *dev, fq_defer_fn *defer, void *opaque)
 	fq_queue_bury_later(q, &dev->burial);
 	fq_queue_leave(q);
 	return 0;
-}
-
-size_t fq_reclaim(void)
-{
-	struct fq_device *dev = fq_ptr_xchg_acqrel(&unplugged, NULL); /* U2 */
-	size_t count = 0;
-
-	for (; dev; count++) {
-		struct fq_device *next = dev->next_unplugged;
-
-		reap_and_free(dev);
-		dev = next;
-	}
-	return count;
 }

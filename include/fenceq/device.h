@@ -33,11 +33,14 @@
  *   | fq_context_create, _destroy   | owner | wait-free (*)       | create             | nobody       |
  *   | fq_device_create              | owner | wait-free (*)       | yes                | nobody       |
  *   | fq_device_destroy             | owner | blocks              | never              | posters (**) |
+ *   | fq_device_get                 | any   | lock-free           | never              | nobody       |
+ *   | fq_device_put                 | any   | wait-free           | never              | nobody       |
  *   (*) but for the allocator. (**) only those inside a call on this device at that moment.
  *
  *   The library never calls the host on a foreign thread.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <fenceq/base.h>
@@ -71,12 +74,20 @@ typedef void fq_retire_fn(struct fq_fence *fence, int status, void *opaque);
  */
 typedef void fq_flush_fn(void *opaque);
 
+/**
+ * Called when the memory of a device goes, which nobody can reach any more, by the thread that frees
+ * it: the owner's in fq_device_destroy(), else the one in fq_reclaim() or what the defer function was
+ * given. The place to free what `opaque` points to, if fq_device_get() is used.
+ */
+typedef void fq_release_fn(void *opaque);
+
 /** Zero-initialise, then set what you need. */
 struct fq_device_config {
 	struct fq_queue *queue; /**< where completions are drained; outlives the device */
 	fq_retire_fn *retire;   /**< required */
 	fq_flush_fn *flush;     /**< may be NULL */
-	void *opaque;           /**< passed to both */
+	fq_release_fn *release; /**< may be NULL */
+	void *opaque;           /**< passed to all of them */
 	uint32_t max_contexts;  /**< alive at one time; 0: 65536 */
 	uint32_t reserved[7];   /**< 0 */
 };
@@ -93,9 +104,40 @@ FQ_API FQ_MUST_USE int fq_device_create(struct fq_device **out,
  * attached vrings a last time, makes the handle stale, waits until no poster is inside a call on it,
  * and frees the device (from inside a callback: when the outermost drain ends). Owner, from outside
  * of any liburcu read side. NULL is allowed. fq_device_unplug() is the same without the wait.
- * @return 0; -EBUSY it is being destroyed already.
+ *
+ * It does not wait for references, whose holder may be waiting for the owner.
+ * @return 0; -EBUSY it is being destroyed already; -EINPROGRESS it has ended as above, but somebody
+ *         holds a reference (fq_device_get()): the memory is left to fq_reclaim().
  */
 FQ_API int fq_device_destroy(struct fq_device *dev);
+
+/**
+ * Finds the device of a handle and keeps it, and so what its `opaque` points to, in memory until
+ * fq_device_put(), although it may be unplugged meanwhile: the road of a vCPU that accesses a
+ * register (fenceq/gate.h). Any thread.
+ *
+ * A reference keeps memory, nothing else: the owner's calls are still the owner's. Once the device
+ * has ended (fq_device_ended()) only fq_device_opaque() and fq_device_put() may be used.
+ * @return 0 and *out; -EINVAL NULL or not a handle; -ENODEV the device is gone, or ending.
+ */
+FQ_API FQ_MUST_USE int fq_device_get(fq_handle_t handle, struct fq_device **out);
+
+/**
+ * Gives a reference back; the last access to the device by its holder. Frees nothing, calls nobody:
+ * what has ended is freed by fq_reclaim(), or what the defer function was given. Any thread.
+ * @return true: it was the last reference of a device that has ended, whose memory may be waiting for
+ *         fq_reclaim(): have that called, by a thread that may block.
+ */
+FQ_API bool fq_device_put(struct fq_device *dev);
+
+/** What the host put into the device's configuration. Any thread with a reference, and the owner. */
+FQ_API void *fq_device_opaque(const struct fq_device *dev);
+
+/**
+ * True from when fq_device_unplug() or fq_device_destroy() began. Any thread with a reference. Exact
+ * inside a gate that the owner unplugs in; else a hint.
+ */
+FQ_API bool fq_device_ended(const struct fq_device *dev);
 
 /** The handle to give to posters. Any thread that knows the device to be alive. */
 FQ_API fq_handle_t fq_device_handle(const struct fq_device *dev);

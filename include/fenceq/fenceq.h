@@ -23,6 +23,7 @@
 #include <fenceq/deadline.h>
 #include <fenceq/device.h>
 #include <fenceq/event.h>
+#include <fenceq/gate.h>
 #include <fenceq/lifecycle.h>
 #include <fenceq/mem.h>
 #include <fenceq/notifier.h>

@@ -67,15 +67,17 @@ typedef void fq_defer_fn(void (*run)(void *arg), void *arg, void *opaque);
 /**
  * fq_device_destroy() without the wait: retires everything with -ENODEV, makes the handle stale, and
  * leaves the memory to @p defer, which is called before this returns (from inside a callback: when
- * the outermost drain ends). With @p defer NULL the memory waits for fq_reclaim(). The queue cannot
- * be destroyed (-EBUSY) before the memory is freed. Owner.
+ * the outermost drain ends). With @p defer NULL the memory waits for fq_reclaim(), as it does when
+ * what @p defer was given finds a reference held (fq_device_get()). The queue cannot be destroyed
+ * (-EBUSY) before the memory is freed. Owner.
  * @return 0; -EBUSY the device is being destroyed.
  */
 FQ_API int fq_device_unplug(struct fq_device *dev, fq_defer_fn *defer, void *opaque);
 
 /**
- * Frees the devices unplugged without a defer function, once no poster is inside a call on them.
- * Any thread that may block. @return how many were freed.
+ * Frees the devices unplugged without a defer function, once no poster is inside a call on them, and
+ * those, however ended, that could not be freed because of a reference; does not wait for references
+ * that are still held. Any thread that may block. @return how many were freed.
  */
 FQ_API size_t fq_reclaim(void);
 
