@@ -22,7 +22,8 @@
  *     }                                               // else run_access(&access->op) is called,
  *     ...                                             // by some thread inside the gate
  *     fq_device_put(dev);
- *   examples/register_access is the whole of it, with an unplug in the middle.
+ *   Whoever is inside has a reference, the owner too if he unplugs inside. examples/register_access
+ *   is the whole of it, with an unplug in the middle.
  *
  * What is kept in order
  *   Operations run in the order in which they were left, and a thread that left one does not get in
@@ -182,6 +183,10 @@ FQ_API FQ_MUST_USE int fq_gate_init(struct fq_gate *gate, const struct fq_gate_c
 
 /**
  * Ends a gate that nobody uses. Afterwards a build with FENCEQ_DEBUG answers its use with -EINVAL.
+ *
+ * One with a queue may have a node there, which its owner runs without a reference to the device that
+ * the gate belongs to. So end it on the owner, behind that node: from a node of your own, which
+ * fq_release_fn pushes (fenceq/device.h).
  * @return 0; -EINVAL NULL; -EBUSY, and nothing done, while it is held, operations wait, or the queue
  *         has a node of it: drain that first.
  */
