@@ -53,8 +53,9 @@
  *   | fq_gate_defer           | the holder | lock-free           | nobody                          |
  *   | fq_gate_leave           | the holder | lock-free + operations | nobody                       |
  *   (*) And the host's try_lock.
- *   None of them allocates; a system call is made to sleep, to wake a sleeper, or for the write to
- *   the fd of a queue.
+ *   None of them allocates, is a cancellation point or changes errno (the host's functions apart); a
+ *   system call is made to sleep, to wake a sleeper, or for the write to the fd of a queue. A signal
+ *   handler that runs in a wait does not end it.
  *
  *   - What was done inside, by the holder or by an operation, is visible to who is inside next; what
  *     was written before an operation was left is visible to it.

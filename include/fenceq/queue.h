@@ -111,7 +111,7 @@ FQ_API int fq_queue_fd(const struct fq_queue *q);
 
 /**
  * Makes the calling thread the one that calls which block take for the owner: it drains while it
- * waits, others sleep (fenceq/request.h, fenceq/gate.h). The thread that creates a queue is it until
+ * waits, others sleep (fenceq/request.h). The thread that creates a queue is it until
  * then. A host with several owners under a lock need not call this for each: those calls also ask a
  * hook of the host's. The new owner, with the old one out of the queue.
  */

@@ -31,6 +31,8 @@
  *     fq_reclaim(), work whatever other threads were doing. (A queue whose unplugged device another
  *     thread was freeing stays -EBUSY.)
  *   - What was given to the host by fq_device_unplug() and has not run is the child's to run, too.
+ *   - A reference that another thread held (fq_device_get()) is never given back in the child: when
+ *     that device ends its memory stays.
  *   - Do not fork in a signal handler that interrupted a post and go on in the child.
  *   - In the child, and in its children, fq_thread_register() and its like count but have no effect:
  *     every post is an unknown thread's. liburcu-memb's registry holds threads that are not there, and

@@ -2,11 +2,12 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <fenceq/fenceq.h>
@@ -514,6 +515,114 @@ Test(plain, a_timed_enter_is_woken)
 		cr_assert_eq(b[i].err, 0);
 	}
 	expect_ran(0, 1);
+	cr_assert_eq(fq_gate_fini(&gate), 0);
+}
+
+static atomic_uint handled;
+
+static void on_signal(int signo)
+{
+	(void)signo;
+	atomic_fetch_add(&handled, 1);
+}
+
+/* EINTR is nobody's business, with a time-out or without. */
+Test(plain, a_signal_handler_does_not_end_a_wait)
+{
+	const struct sigaction action = {.sa_handler = on_signal};
+	struct blocked b[2];
+	struct fq_gate gate;
+
+	cr_assert_eq(sigaction(SIGUSR1, &action, NULL), 0);
+	cr_assert_eq(fq_gate_init(&gate, NULL), 0);
+	cr_assert_eq(fq_gate_try_enter(&gate), 0);
+	start(&b[0], &gate, -1);
+	start(&b[1], &gate, LONG);
+	for (unsigned i = 0; i < 2; i++) {
+		atomic_store(&handled, 0);
+		while (atomic_load(&handled) < 5) {
+			pthread_kill(b[i].thread, SIGUSR1);
+			usleep(500);
+		}
+		cr_assert_not(atomic_load(&b[i].in));
+		atomic_store(&b[i].leave_now, true);
+	}
+	cr_assert_eq(fq_gate_leave(&gate), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(b[i].thread, NULL);
+		cr_assert_eq(b[i].err, 0);
+	}
+	cr_assert_eq(fq_gate_fini(&gate), 0);
+}
+
+static void *block_keeping_errno(void *arg)
+{
+	errno = ENOTTY;
+	(void)block(arg);
+	return errno == ENOTTY ? arg : NULL;
+}
+
+/* A thread that is cancelled while it is blocked gets the gate all the same, and leaves it. */
+Test(plain, is_no_cancellation_point_and_keeps_errno)
+{
+	struct blocked b[2];
+	struct fq_gate gate;
+	void *got;
+
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t word;
+
+		memset(b, 0, sizeof(b));
+		b[0].gate = &gate;
+		b[0].timeout_ns = i & 1 ? LONG : -1;
+		atomic_store(&b[0].leave_now, true);
+		cr_assert_eq(fq_gate_init(&gate, NULL), 0);
+		cr_assert_eq(fq_gate_try_enter(&gate), 0);
+		word = __atomic_load_n(&gate.word.opaque, __ATOMIC_RELAXED);
+		cr_assert_eq(pthread_create(&b[0].thread, NULL, block_keeping_errno, &b[0]), 0);
+		wait_for_change(&gate, word);
+		usleep(1000);
+		if (i & 2)
+			pthread_cancel(b[0].thread);
+		cr_assert_eq(fq_gate_leave(&gate), 0);
+		pthread_join(b[0].thread, &got);
+		cr_assert(got == &b[0] || (i & 2 && got == PTHREAD_CANCELED));
+		cr_assert(atomic_load(&b[0].in), "%u", i);
+		cr_assert_eq(fq_gate_fini(&gate), 0, "%u: it has left", i);
+	}
+}
+
+static void *try_enter(void *gate)
+{
+	return (void *)(intptr_t)fq_gate_try_enter(gate);
+}
+
+/* The thread that forks is inside in both; a gate that another one holds is held in the child. */
+Test(plain, a_child_inherits_gates_as_they_were)
+{
+	struct fq_gate gate, others;
+	int status;
+	pid_t child;
+
+	cr_assert_eq(fq_gate_init(&gate, NULL), 0);
+	cr_assert_eq(fq_gate_init(&others, NULL), 0);
+	cr_assert_eq(fq_gate_try_enter(&gate), 0);
+	cr_assert_eq(fq_gate_defer(&gate, fresh(0, &gate)), 0);
+	cr_assert_eq((intptr_t)in_thread(try_enter, &others), 0);
+	child = fork();
+	if (!child) {
+		fq_after_fork_child();
+		if (fq_gate_try_enter(&others) != -EBUSY)
+			_exit(1);
+		if (fq_gate_leave(&gate) || work[0].ran != 1)
+			_exit(2);
+		_exit(fq_gate_try_enter(&gate) || fq_gate_leave(&gate) ? 3 : 0);
+	}
+	cr_assert_gt(child, 0);
+	cr_assert_eq(waitpid(child, &status, 0), child);
+	cr_assert_eq(status, 0);
+	cr_assert_eq(fq_gate_leave(&gate), 0);
+	cr_assert_eq(work[0].ran, 1);
 	cr_assert_eq(fq_gate_fini(&gate), 0);
 }
 
