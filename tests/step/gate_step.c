@@ -198,6 +198,51 @@ static void holders_steps(unsigned drains)
 	}
 }
 
+/* Who is told that the gate is free finds it so: the one who tells has let go. */
+static void is_free(struct fq_gate_op *op)
+{
+	enter();
+	run(op);
+	leave();
+}
+
+static void *ask(void *arg)
+{
+	struct work *w = arg;
+
+	w->op.run = is_free;
+	STEP_CHECK(fq_gate_enter_or_tell(gate, &w->op, queue) == FQ_GATE_LEFT, "left");
+	return NULL;
+}
+
+static void hold_and_tell(void *arg)
+{
+	struct stopper *self = step_self;
+	pthread_t thread;
+
+	step_self = NULL;
+	enter();
+	STEP_CHECK(!pthread_create(&thread, NULL, ask, arg), "thread");
+	pthread_join(thread, NULL);
+	step_self = self;
+	leave();
+}
+
+static void tellers_steps(void)
+{
+	bool stopped = true;
+
+	for (unsigned at = 0; stopped; at++) {
+		struct stopper s;
+
+		open_gate(2, false);
+		stopped = stopper_start(&s, hold_and_tell, &work[0], at);
+		drain(NULL);
+		stopper_finish(&s);
+		close_gate(1, at);
+	}
+}
+
 /* Whoever is let in may end the gate and free it, while the one before is still on its way out. */
 static void hold_little(void *arg)
 {
@@ -433,6 +478,7 @@ int main(void)
 	}
 	for (unsigned drains = 0; drains < 4; drains++)
 		holders_steps(drains);
+	tellers_steps();
 	last_access();
 	last_access_of_a_hand_over();
 	owners_steps();
