@@ -187,7 +187,7 @@ struct fq_queue {
 	unsigned attached;    /* sources */
 	unsigned next_slot;   /* where the next source goes */
 	fq_aptr owner;        /* fq_thread_self() of the thread that drains */
-	bool kicked;          /* the fd was written for what a drain left behind */
+	bool kicked;          /* the fd is readable: known to be written and not cleared since */
 	bool hooks;
 	struct fq_deadline *deadlines; /* the next one first */
 	int64_t timer_at_ns;           /* what timer_fd is set to */

@@ -252,6 +252,28 @@ static void kick(struct fq_queue *q)
 	fq_notifier_signal(&q->notifier);
 }
 
+static bool is_armed(const struct fq_queue *q)
+{
+	return has_armed_tag(fq_ptr_load_rlx(&q->head)) || (fq_load_rlx(&q->dirty) & FQ_ARMED);
+}
+
+/*
+ * A handler may sleep on the fd, in a loop of its own; so while somebody may be asleep the fd is
+ * readable for as long as handlers run, or armed. It costs nothing: the write that began the drain
+ * is left where it is until the end. told: nobody has cleared the fd since this arm.
+ */
+static void take_posted(struct fq_queue *q)
+{
+	bool was_armed = collect(q);
+
+	if (!q->sleepers || !q->ready_first)
+		return;
+	if (was_armed && fq_load_acq(&q->wake.told) == fq_load_rlx(&q->wake.round)) /* R2 */
+		q->kicked = true;
+	else
+		kick(q);
+}
+
 /* -- owner: drain ------------------------------------------------------------------------------ */
 
 static void run_ready(struct fq_queue *q)
@@ -260,7 +282,7 @@ static void run_ready(struct fq_queue *q)
 		struct fq_node *node;
 
 		if (!q->ready_first && posted(q))
-			collect(q);
+			take_posted(q);
 		if (!q->ready_first || !fq_queue_spend(q))
 			return;
 		node = take_ready(q);
@@ -315,7 +337,7 @@ void fq_queue_leave(struct fq_queue *q)
 
 void fq_queue_wake_owner(struct fq_queue *q)
 {
-	if (q->ready_first && q->sleepers && !q->depth)
+	if (q->ready_first && q->sleepers)
 		kick(q);
 }
 
@@ -330,10 +352,26 @@ void fq_queue_release(struct fq_queue *q)
 }
 
 /*
+ * Nothing is left: clears the fd, if asked to, and arms. False when something was posted. A write
+ * for the last arm may be cleared only together with what it was for.
+ */
+static bool settle(struct fq_queue *q, bool clear)
+{
+	if (clear) {
+		if (is_armed(q))
+			take_posted(q);
+		if (q->ready_first)
+			return false;
+		clear_fd(q);
+	}
+	return arm(q);
+}
+
+/*
  * While somebody may be asleep a drain ends armed, or with the fd readable. It arms before it
  * flushes, so that it need not flush twice when something is posted at the last moment.
  */
-static unsigned drain(struct fq_queue *q, unsigned budget)
+static unsigned drain(struct fq_queue *q, unsigned budget, bool clear)
 {
 	unsigned outer = q->left;
 	bool armed = false;
@@ -347,7 +385,7 @@ static unsigned drain(struct fq_queue *q, unsigned budget)
 		fq_deadlines_run(q);
 	do {
 		run_ready(q);
-	} while (q->sleepers && !q->ready_first && !(armed = arm(q)) && q->left);
+	} while (q->sleepers && !q->ready_first && !(armed = settle(q, clear)) && q->left);
 	done = budget - q->left;
 	if (!armed && !q->left && fq_queue_pending(q)) {
 		fq_count_owner(&q->budget_stops, 1);
@@ -371,12 +409,16 @@ unsigned fq_queue_drain(struct fq_queue *q, unsigned budget)
 
 	if (!fq_is_alive(q))
 		return 0;
-	if (collect(q) || q->kicked)
-		clear_fd(q);
+	if (!q->sleepers) {
+		if (collect(q) || q->kicked)
+			clear_fd(q);
+	} else if (posted(q)) {
+		take_posted(q); /* now, to share this budget with what the last one left */
+	}
 	fq_queue_enter(q);
 	if (q->watches)
 		fq_watches_run(q);
-	done = drain(q, budget);
+	done = drain(q, budget, true);
 	leave(q);
 	return done;
 }
@@ -390,7 +432,7 @@ unsigned fq_queue_poll(struct fq_queue *q, unsigned budget)
 		fq_count_owner(&q->empty_drains, 1);
 		return 0;
 	}
-	return drain(q, budget);
+	return drain(q, budget, false);
 }
 
 /* -- owner: sleep ------------------------------------------------------------------------------ */

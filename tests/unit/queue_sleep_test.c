@@ -180,7 +180,6 @@ Test(sleep, poller_leaves_work_to_a_sleeper)
 
 	cr_assert(fq_queue_prepare(q, &loop));
 	push(0, 5);
-	(void)fq_notifier_clear(&(struct fq_notifier){fq_queue_fd(q), -1});
 	cr_assert_eq(fq_queue_poll(q, 2), 2);
 	cr_assert(readable(q), "three are left, and the loop sleeps");
 	cr_assert_eq(fq_queue_poll(q, 2), 2);
