@@ -51,6 +51,9 @@ int fq_deadline_set(struct fq_queue *q, struct fq_deadline *d, int64_t timeout_n
 						  : now + timeout_ns;
 	insert(q, d);
 	fq_mux_set_timer(q);
+	/* Another loop may be asleep, until a time that it took from fq_queue_timeout() before. */
+	if (q->deadlines == d && q->timer_fd < 0)
+		fq_queue_wake_sleepers(q);
 	return 0;
 }
 

@@ -246,6 +246,8 @@ void fq_queue_leave(struct fq_queue *q);
 void fq_queue_bury_later(struct fq_queue *q, struct fq_later *burial);
 /* Something was made ready outside of a drain. */
 void fq_queue_wake_owner(struct fq_queue *q);
+/* Who is between prepare and check has something to look at again. */
+void fq_queue_wake_sleepers(struct fq_queue *q);
 /* Memory that posters may still reach the queue through; the second from any thread. */
 void fq_queue_hold(struct fq_queue *q);
 void fq_queue_release(struct fq_queue *q);

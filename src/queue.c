@@ -341,6 +341,12 @@ void fq_queue_wake_owner(struct fq_queue *q)
 		kick(q);
 }
 
+void fq_queue_wake_sleepers(struct fq_queue *q)
+{
+	if (q->hooks && q->sleepers)
+		kick(q);
+}
+
 void fq_queue_hold(struct fq_queue *q)
 {
 	fq_add_rlx(&q->held, 1);

@@ -13,6 +13,8 @@
  * Who wakes the owner for it?
  *   - A loop that computes its own time-out takes fq_queue_timeout() into account;
  *     fq_queue_wait() does so by itself, and fq_queue_prepare() refuses to sleep when one is due.
+ *     One that is set while a loop sleeps between prepare and check (by whoever drains meanwhile)
+ *     makes the fd readable if it is the next.
  *   - A loop that only knows fds: a queue created with FQ_QUEUE_EPOLL has a timer behind its fd.
  *
  * Guarantees
