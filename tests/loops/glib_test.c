@@ -92,6 +92,23 @@ Test(glib, load_behind_an_epoll)
 	run_load(FQ_QUEUE_HOOKS | FQ_QUEUE_EPOLL);
 }
 
+Test(glib, watched_fds)
+{
+	struct fq_queue *q;
+
+	close_context();
+	cr_assert_eq(fq_queue_create(&q, FQ_QUEUE_HOOKS | FQ_QUEUE_EPOLL), 0);
+	open_context(q, 3);
+	open_watched(q);
+	while (!watched_bytes)
+		g_main_context_iteration(context, TRUE);
+	close_watched();
+	cr_assert_leq(polls, 2, "it spins");
+	close_context();
+	cr_assert_eq(fq_queue_destroy(q), 0);
+	open_context(tally.q, 3);
+}
+
 Test(glib, a_queue_without_hooks_works_too)
 {
 	run_load(0);

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <fenceq/fenceq.h>
 
@@ -82,6 +83,36 @@ static inline void join_pusher(void)
 {
 	pthread_join(pusher, NULL);
 	sem_destroy(&push_now);
+}
+
+/* A pipe behind the fd of a queue with FQ_QUEUE_EPOLL: something to drain for that is no post. */
+static int watched_fd[2];
+static unsigned watched_bytes;
+
+static void read_watched(struct fq_watch *watch, unsigned events)
+{
+	char byte;
+
+	cr_assert_eq(events, FQ_WATCH_IN);
+	cr_assert_eq(read(watch->fd, &byte, 1), 1);
+	watched_bytes++;
+}
+
+static struct fq_watch watched = {.run = read_watched};
+
+static inline void open_watched(struct fq_queue *q)
+{
+	watched_bytes = 0;
+	cr_assert_eq(pipe(watched_fd), 0);
+	cr_assert_eq(fq_watch_add(q, &watched, watched_fd[0], FQ_WATCH_IN), 0);
+	cr_assert_eq(write(watched_fd[1], "x", 1), 1);
+}
+
+static inline void close_watched(void)
+{
+	fq_watch_remove(&watched);
+	close(watched_fd[0]);
+	close(watched_fd[1]);
 }
 
 /* The load of the examples, with a budget that always leaves something. */

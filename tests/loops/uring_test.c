@@ -110,6 +110,22 @@ Test(uring, multishot_behind_an_epoll)
 	run_load(FQ_QUEUE_HOOKS | FQ_QUEUE_EPOLL, FQ_URING_MULTISHOT);
 }
 
+Test(uring, watched_fds)
+{
+	for (unsigned flags = 0; flags <= FQ_URING_MULTISHOT; flags++) {
+		tally_open(FQ_QUEUE_HOOKS | FQ_QUEUE_EPOLL);
+		open_ring(tally.q, flags, 3);
+		open_watched(tally.q);
+		for (unsigned turns = 0; !watched_bytes; turns++) {
+			cr_assert_lt(turns, 4, "it spins");
+			turn();
+		}
+		close_watched();
+		close_ring();
+		tally_close();
+	}
+}
+
 Test(uring, a_queue_without_hooks_works_too)
 {
 	run_load(0, 0);

@@ -102,6 +102,24 @@ Test(uv, load_behind_an_epoll)
 	run_load(FQ_QUEUE_HOOKS | FQ_QUEUE_EPOLL);
 }
 
+Test(uv, watched_fds)
+{
+	struct fq_queue *q;
+
+	close_loop();
+	cr_assert_eq(fq_queue_create(&q, FQ_QUEUE_HOOKS | FQ_QUEUE_EPOLL), 0);
+	open_loop(q, 3);
+	open_watched(q);
+	for (unsigned turns = 0; !watched_bytes; turns++) {
+		cr_assert_lt(turns, 4, "it spins");
+		uv_run(&loop, UV_RUN_ONCE);
+	}
+	close_watched();
+	close_loop();
+	cr_assert_eq(fq_queue_destroy(q), 0);
+	open_loop(tally.q, 3);
+}
+
 Test(uv, a_queue_without_hooks_works_too)
 {
 	run_load(0);
