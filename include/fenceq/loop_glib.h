@@ -26,7 +26,7 @@
  * Notes
  *   - GLib does not say whether it will sleep, and may prepare a source and neither poll nor check
  *     it: because another was ready, or one of a higher priority is now. The queue then stays armed,
- *     which costs one write at most; prepare and dispatch begin with the check that did not come.
+ *     which costs one write at most; prepare begins with the check that did not come.
  *   - The source may be dispatched from inside its own dispatch (a callback that runs
  *     g_main_context_iteration()): the inner drain goes on where the outer one stands. One that is
  *     not recursive would be left out of the inner loop, and what that waits for would never come.
@@ -46,7 +46,6 @@ struct fq_glib_source {
 	struct fq_queue *queue; /* NULL once destroyed */
 	struct fq_waiter waiter;
 	unsigned budget;
-	gpointer fd;
 };
 
 static inline gboolean fq_glib_prepare(GSource *base, gint *timeout_ms)
@@ -70,9 +69,8 @@ static inline gboolean fq_glib_check(GSource *base)
 	struct fq_glib_source *s = (struct fq_glib_source *)(void *)base;
 
 	fq_queue_check(s->queue, &s->waiter);
-	/* The fd: other fds and a timer may stand behind it (FQ_QUEUE_EPOLL). */
-	return fq_queue_pending(s->queue) || !fq_queue_timeout(s->queue) ||
-	       g_source_query_unix_fd(base, s->fd);
+	/* GLib adds: or the fd is readable (FQ_QUEUE_EPOLL puts more behind it than posts). */
+	return fq_queue_pending(s->queue) || !fq_queue_timeout(s->queue);
 }
 
 static inline gboolean fq_glib_dispatch(GSource *base, GSourceFunc callback, gpointer user_data)
@@ -81,7 +79,6 @@ static inline gboolean fq_glib_dispatch(GSource *base, GSourceFunc callback, gpo
 
 	(void)callback;
 	(void)user_data;
-	fq_queue_check(s->queue, &s->waiter);
 	fq_queue_drain(s->queue, s->budget);
 	return G_SOURCE_CONTINUE;
 }
@@ -108,7 +105,7 @@ static inline GSource *fq_glib_source_new(struct fq_queue *q, unsigned budget)
 	s->queue = q;
 	s->waiter.asleep = false;
 	s->budget = budget;
-	s->fd = g_source_add_unix_fd(base, fq_queue_fd(q), G_IO_IN);
+	g_source_add_unix_fd(base, fq_queue_fd(q), G_IO_IN);
 	g_source_set_can_recurse(base, TRUE);
 	g_source_set_name(base, "fenceq");
 	return base;

@@ -157,6 +157,17 @@ Test(aio, a_busy_loop_is_not_written_to)
 	cr_assert_eq(queue_stats(tally.q).budget_stops, 21, "the budget is 3");
 }
 
+/* Between two sleeps the queue is not armed. */
+Test(aio, awake_after_a_turn)
+{
+	cr_assert_not(aio_end_polling(&loop));
+	cr_assert_eq(queue_stats(tally.q).arms, 1);
+	aio_begin_polling(&loop);
+	tally_push(0, 1);
+	cr_assert_eq(tally_writes(), 0);
+	run_until(1);
+}
+
 /* A loop that finds something while it polls never arms, so nobody writes. */
 Test(aio, a_polling_loop_is_not_written_to)
 {
@@ -186,6 +197,23 @@ Test(aio, how_long_to_poll_is_learnt)
 	for (unsigned i = 0; i < 20; i++)
 		aio_adapt(&loop, 50000);
 	cr_assert_eq(loop.poll_ns, 0);
+}
+
+static void push_first(struct aio_handler *h)
+{
+	(void)h;
+	if (!tally.ran)
+		tally_push(0, 1);
+}
+
+/* A post after the last look and before the arm: asked again, the queue says so. */
+Test(aio, post_at_the_last_moment)
+{
+	struct aio_handler early = {.fd = -1, .io_read = guard_read, .io_poll_end = push_first};
+
+	loop.handler[loop.handlers++] = loop.handler[0];
+	loop.handler[0] = &early;
+	run_until(1);
 }
 
 static void nested_loop(void)
@@ -224,32 +252,39 @@ static void lock_while_it_sleeps(void)
 
 static const char *seen;
 
-/* Drains what another has posted; the loop has not run, for it cannot without the lock. */
-static void *drain_under_the_lock(void *unused)
+/*
+ * Drains what another has posted, fd and all, before the loop has come round to looking at it. (Mostly
+ * before: it has been woken, and races. Hence the rounds.)
+ */
+static void *drain_under_the_lock(void *arg)
 {
+	unsigned from = (unsigned)(uintptr_t)arg;
+
 	lock_while_it_sleeps();
-	tally_push(0, 2);
-	if (fq_queue_poll(tally.q, 16) != 2)
+	tally_push(from, from + 2);
+	if (fq_queue_drain(tally.q, 16) != 2)
 		seen = "the second thread found nothing";
 	sem_post(&push_now); /* and a third thread posts */
 	pthread_mutex_unlock(&big_lock);
-	return unused;
+	return NULL;
 }
 
-/* Seen to fail (the loop sleeps on) when a drain arms only for its own thread's sleep. */
+/* Seen to fail (the loop sleeps on) with a drain that clears the fd and does not arm again. */
 Test(trap, t16_second_drainer_while_the_loop_sleeps)
 {
 	pthread_t thread;
 
 	seen = NULL;
-	start_pusher(2);
-	cr_assert_eq(pthread_create(&thread, NULL, drain_under_the_lock, NULL), 0);
-	run_until(3);
-	pthread_mutex_unlock(&big_lock);
-	pthread_join(thread, NULL);
-	join_pusher();
-	pthread_mutex_lock(&big_lock);
-	cr_assert_null(seen, "%s", seen);
+	for (uintptr_t from = 0; from < 60; from += 3) {
+		start_pusher((unsigned)from + 2);
+		cr_assert_eq(pthread_create(&thread, NULL, drain_under_the_lock, (void *)from), 0);
+		run_until((unsigned)from + 3);
+		pthread_mutex_unlock(&big_lock);
+		pthread_join(thread, NULL);
+		join_pusher();
+		pthread_mutex_lock(&big_lock);
+		cr_assert_null(seen, "%s", seen);
+	}
 }
 
 /* The second thread sleeps on its own, wakes up, and disarms: for itself alone. */

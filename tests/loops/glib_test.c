@@ -132,6 +132,16 @@ Test(glib, a_busy_loop_is_not_written_to)
 	cr_assert_eq(queue_stats(tally.q).budget_stops, 21, "the budget is 3");
 }
 
+/* Between two sleeps the queue is not armed. */
+Test(glib, awake_after_a_turn)
+{
+	g_main_context_iteration(context, FALSE);
+	cr_assert_eq(queue_stats(tally.q).arms, 1);
+	tally_push(0, 1);
+	cr_assert_eq(tally_writes(), 0);
+	iterate_until(1);
+}
+
 /* The time-out is the deadline's, rounded up; one that is due is no sleep. */
 static unsigned fired;
 
@@ -146,11 +156,11 @@ Test(glib, deadlines)
 	struct fq_deadline d = {.run = fire};
 
 	fired = 0;
+	g_main_context_iteration(context, FALSE);
 	cr_assert_eq(fq_deadline_set(tally.q, &d, 1500000), 0);
 	g_main_context_iteration(context, TRUE);
 	cr_assert_leq(last_timeout, 2);
-	while (!fired)
-		g_main_context_iteration(context, TRUE);
+	cr_assert_eq(fired, 1, "it took another turn");
 	cr_assert_eq(fq_deadline_set(tally.q, &d, 0), 0);
 	g_main_context_iteration(context, TRUE);
 	cr_assert_eq(fired, 2);
@@ -300,33 +310,6 @@ Test(trap, t07_nested_iteration)
 	iterate_until(7);
 	join_pusher();
 	cr_assert_not(readable(tally.q));
-}
-
-static gboolean nested_in_a_timer(gpointer user_data)
-{
-	(void)user_data;
-	iterate_until(3);
-	return G_SOURCE_REMOVE;
-}
-
-/*
- * The inner loop runs in another source's callback while this one was found ready and waits for its
- * turn: the inner loop eats its wake-up, and its work.
- */
-Test(trap, t07_nested_in_another_source)
-{
-	GSource *timer = g_timeout_source_new(0);
-
-	g_source_set_priority(timer, G_PRIORITY_HIGH);
-	g_source_set_callback(timer, nested_in_a_timer, NULL, NULL);
-	tally_push(0, 3);
-	g_source_attach(timer, context);
-	g_source_unref(timer);
-	iterate_until(3);
-	start_pusher(3);
-	sem_post(&push_now);
-	iterate_until(4);
-	join_pusher();
 }
 
 /* -- a context that moves ---------------------------------------------------------------------- */

@@ -189,6 +189,33 @@ Test(uring, multishot_is_an_edge)
 	tally_close();
 }
 
+/* Between two sleeps the queue is not armed; one poll is in the ring, not one for each sleep. */
+static void awake_after_a_turn(unsigned flags)
+{
+	tally_open(FQ_QUEUE_HOOKS);
+	open_ring(tally.q, flags, 3);
+	cr_assert_neq(fq_uring_prepare(&glue), 0);
+	cr_assert_eq(io_uring_sq_ready(&ring), 1);
+	(void)fq_uring_run(&glue);
+	tally_push(0, 1);
+	cr_assert_eq(tally_writes(), 0);
+	turn();
+	cr_assert_neq(fq_uring_prepare(&glue), 0);
+	cr_assert_eq(io_uring_sq_ready(&ring), 1);
+	cr_assert_eq(fq_uring_cancel(&glue), 0);
+	tally_push(1, 2);
+	cr_assert_eq(tally_writes(), 0, "still armed");
+	cr_assert_eq(fq_queue_drain(tally.q, 16), 1);
+	close_ring();
+	tally_close();
+}
+
+Test(uring, awake_after_a_turn)
+{
+	awake_after_a_turn(0);
+	awake_after_a_turn(FQ_URING_MULTISHOT);
+}
+
 static unsigned fired;
 
 static void fire(struct fq_deadline *d)

@@ -143,6 +143,16 @@ Test(uv, a_busy_loop_is_not_written_to)
 	cr_assert_eq(queue_stats(tally.q).budget_stops, 21, "the budget is 3");
 }
 
+/* Between two sleeps the queue is not armed. */
+Test(uv, awake_after_a_turn)
+{
+	uv_run(&loop, UV_RUN_NOWAIT);
+	cr_assert_eq(queue_stats(tally.q).arms, 1);
+	tally_push(0, 1);
+	cr_assert_eq(tally_writes(), 0);
+	run_until(1);
+}
+
 /* The idle handle is active exactly while work is left. */
 Test(uv, idle_only_while_work_is_left)
 {
@@ -174,12 +184,14 @@ Test(uv, deadlines)
 	cr_assert_eq(fq_deadline_set(tally.q, &d, 0), 0);
 	uv_run(&loop, UV_RUN_ONCE);
 	cr_assert_eq(fired, 2);
-	uv_run(&loop, UV_RUN_NOWAIT);
-	cr_assert_not(uv_is_active((uv_handle_t *)&glue.timer));
 	cr_assert_eq(fq_deadline_set(tally.q, &d, INT64_MAX), 0);
 	tally_push(0, 1);
 	run_until(1);
+	uv_run(&loop, UV_RUN_NOWAIT);
+	cr_assert(uv_is_active((uv_handle_t *)&glue.timer));
 	cr_assert(fq_deadline_cancel(&d));
+	uv_run(&loop, UV_RUN_NOWAIT);
+	cr_assert_not(uv_is_active((uv_handle_t *)&glue.timer));
 }
 
 /* uv_run() cannot be nested; a completion that waits for another does so by hand. */
@@ -193,7 +205,7 @@ static void wait_by_hand(void)
 	}
 }
 
-/* Seen to fail (in the outer wait) when a check takes away what another sleeper relies on. */
+/* Seen to fail (in fq_queue_wait) with a poster that asks whether a drain is under way. */
 Test(trap, t07_wait_inside_a_completion)
 {
 	tally.at = 2;
@@ -226,6 +238,33 @@ Test(uv, closed_by_a_completion)
 	tally_push(5, 6);
 	cr_assert_eq(tally_writes(), 0, "still armed");
 	cr_assert_eq(fq_queue_drain(tally.q, 16), 3);
+}
+
+static void close_asleep(uv_poll_t *handle, int status, int events)
+{
+	(void)status;
+	(void)events;
+	cr_assert(glue.waiter.asleep);
+	fq_uv_close(&glue, has_closed);
+	uv_close((uv_handle_t *)handle, NULL);
+}
+
+/* From a callback of the poll: between prepare and check. */
+Test(uv, closed_while_armed)
+{
+	uv_poll_t other;
+
+	cr_assert_eq(pipe(watched_fd), 0);
+	cr_assert_eq(write(watched_fd[1], "x", 1), 1);
+	cr_assert_eq(uv_poll_init(&loop, &other, watched_fd[0]), 0);
+	uv_poll_start(&other, UV_READABLE, close_asleep);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	cr_assert_eq(closed, 1);
+	tally_push(0, 1);
+	cr_assert_eq(tally_writes(), 0, "still armed");
+	cr_assert_eq(fq_queue_drain(tally.q, 16), 1);
+	close(watched_fd[0]);
+	close(watched_fd[1]);
 }
 
 Test(uv, unref_lets_the_loop_end)

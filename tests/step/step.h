@@ -36,7 +36,7 @@ struct stopper {
 static __thread struct stopper *step_self;
 static __thread unsigned step_done;
 
-static void step_hook(void)
+static inline void step_hook(void)
 {
 	struct stopper *s = step_self;
 
@@ -62,7 +62,8 @@ static void *stopper_main(void *arg)
 }
 
 /* Returns when the thread has stopped (true) or finished before it came that far (false). */
-static bool stopper_start(struct stopper *s, void (*run)(void *), void *arg, unsigned stop_at)
+static inline bool stopper_start(struct stopper *s, void (*run)(void *), void *arg,
+				 unsigned stop_at)
 {
 	*s = (struct stopper){.run = run, .arg = arg, .stop_at = stop_at};
 	sem_init(&s->reached, 0, 0);
@@ -73,7 +74,7 @@ static bool stopper_start(struct stopper *s, void (*run)(void *), void *arg, uns
 	return s->stopped;
 }
 
-static void stopper_finish(struct stopper *s)
+static inline void stopper_finish(struct stopper *s)
 {
 	sem_post(&s->go_on);
 	pthread_join(s->thread, NULL);
