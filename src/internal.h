@@ -155,6 +155,16 @@ struct fq_later {
 
 #define FQ_DIRTY_BITS 63u /* bit 0 of the word is FQ_ARMED */
 
+/* The deferred calls of a queue (call.c). */
+struct fq_calls {
+	struct fq_call_group *groups; /* all there ever were */
+	struct fq_call_slot *free;
+	unsigned group_count;
+	unsigned live;
+	unsigned idle; /* idle calls that wait */
+	struct fq_deadline idle_until;
+};
+
 /*
  * Two words that posters change, head (nodes) and dirty (sources); both carry the armed mark, so
  * that a poster learns from its own read-modify-write whether anybody may be asleep.
@@ -163,6 +173,9 @@ struct fq_later {
  *                 empty, armed -> posted  (poster; the armed mark stays as it was)
  *                 any -> empty            (owner: collect)
  * Impossible: armed -> empty other than by collect, posted -> armed.
+ *
+ * From collect to the next arm, while handlers run and somebody may be asleep, the fd is readable: a
+ * handler may run the host's loop again, which then sleeps on it. It is cleared when nothing is left.
  *
  * The armed mark stays when something is posted: the poster that wakes the owner may be stopped
  * before its write, and the next one must see that it is still to be done.
@@ -189,8 +202,10 @@ struct fq_queue {
 	fq_aptr owner;        /* fq_thread_self() of the thread that drains */
 	bool kicked;          /* the fd is readable: known to be written and not cleared since */
 	bool hooks;
-	struct fq_deadline *deadlines; /* the next one first */
-	int64_t timer_at_ns;           /* what timer_fd is set to */
+	struct fq_deadline *deadlines; /* a heap: the next one, and below it the others */
+	uint64_t deadlines_set;        /* how often one was set */
+	int64_t timer_at_ns;           /* what timer_fd is set to, no later than the next one */
+	struct fq_calls calls;
 	struct fq_watch *watches;
 	int epoll_fd; /* FQ_QUEUE_EPOLL; else -1, as is timer_fd */
 	int timer_fd;
@@ -254,12 +269,18 @@ void fq_queue_release(struct fq_queue *q);
 void fq_queue_forget(struct fq_queue *q, bool (*match)(struct fq_node *, void *), void *arg);
 
 /* deadline.c, mux.c: the owner's */
-void fq_deadlines_run(struct fq_queue *q);
+bool fq_deadlines_run(struct fq_queue *q); /* true when one ran */
 int fq_mux_open(struct fq_queue *q);
 void fq_mux_close(struct fq_queue *q);
 void fq_mux_set_timer(struct fq_queue *q);
-void fq_watches_run(struct fq_queue *q);
+bool fq_watches_run(struct fq_queue *q); /* true when one ran */
 int fq_mux_after_fork_child(struct fq_queue *q);
+
+/* call.c: the owner's */
+void fq_calls_run_idle(struct fq_queue *q);
+void fq_calls_idle_wait(struct fq_queue *q); /* those that have not run: not for ever */
+void fq_calls_free(struct fq_queue *q);
+void fq_calls_after_fork_child(struct fq_queue *q);
 
 /* Makes the descriptor fd the same as fresh, and closes that. */
 int fq_take_place(int fresh, int fd);

@@ -120,9 +120,10 @@ void fq_watch_remove(struct fq_watch *watch)
 }
 
 /* One event at a time: what a callback removes is not in a batch that was fetched before. */
-void fq_watches_run(struct fq_queue *q)
+bool fq_watches_run(struct fq_queue *q)
 {
 	unsigned n = 2; /* the notifier and the timer */
+	bool ran = false;
 
 	for (const struct fq_watch *w = q->watches; w; w = w->next)
 		n++;
@@ -131,13 +132,15 @@ void fq_watches_run(struct fq_queue *q)
 		struct fq_watch *watch;
 
 		if (epoll_wait(q->epoll_fd, &ev, 1, 0) != 1)
-			return;
+			break;
 		watch = ev.data.ptr;
-		if (watch)
-			watch->run(watch,
-				   (ev.events & EPOLLIN ? FQ_WATCH_IN : 0) |
-					   (ev.events & ~(uint32_t)EPOLLIN ? FQ_WATCH_HANGUP : 0));
+		if (!watch)
+			continue;
+		ran = true;
+		watch->run(watch, (ev.events & EPOLLIN ? FQ_WATCH_IN : 0) |
+					  (ev.events & ~(uint32_t)EPOLLIN ? FQ_WATCH_HANGUP : 0));
 	}
+	return ran;
 }
 
 #else
@@ -173,9 +176,10 @@ void fq_watch_remove(struct fq_watch *watch)
 	(void)watch;
 }
 
-void fq_watches_run(struct fq_queue *q)
+bool fq_watches_run(struct fq_queue *q)
 {
 	(void)q;
+	return false;
 }
 
 #endif

@@ -66,10 +66,12 @@ int fq_queue_destroy(struct fq_queue *q)
 	if (!fq_is_alive(q))
 		return -EINVAL;
 	/* A late poster may have left the bit of a source that is gone; it means nothing any more. */
-	if (q->attached || q->depth || fq_load_acq(&q->held) || /* U1 */
+	if (q->attached != q->calls.group_count || q->calls.live || q->depth ||
+	    fq_load_acq(&q->held) || /* U1 */
 	    q->ready_first || untagged(fq_ptr_load_rlx(&q->head)))
 		return -EBUSY;
 	fq_debug_dead(q);
+	fq_calls_free(q);
 	fq_mux_close(q);
 	fq_notifier_fini(&q->notifier);
 	free(q);
@@ -358,40 +360,59 @@ void fq_queue_release(struct fq_queue *q)
 }
 
 /*
- * Nothing is left: clears the fd, if asked to, and arms. False when something was posted. A write
- * for the last arm may be cleared only together with what it was for.
+ * Nothing is left: clears the fd, unless that has been done, and arms. False when something was posted.
+ * A write for the last arm may be cleared only together with what it was for.
  */
-static bool settle(struct fq_queue *q, bool clear)
+static bool settle(struct fq_queue *q, bool *clear)
 {
-	if (clear) {
+	if (*clear) {
 		if (is_armed(q))
 			take_posted(q);
 		if (q->ready_first)
 			return false;
 		clear_fd(q);
+		/* Once: against a flood, a spurious wake-up is cheaper than a read for each try. */
+		*clear = false;
 	}
 	return arm(q);
+}
+
+/* All there is, as far as the budget goes. True when it ended armed. */
+static bool run_all(struct fq_queue *q, unsigned budget, bool busy, bool clear)
+{
+	for (;;) {
+		run_ready(q);
+		if (!busy && q->left == budget && q->calls.idle && !fq_queue_pending(q)) {
+			busy = true;
+			fq_calls_run_idle(q);
+			continue;
+		}
+		if (!q->sleepers || q->ready_first)
+			return false;
+		if (settle(q, &clear))
+			return true;
+		if (!q->left)
+			return false;
+	}
 }
 
 /*
  * While somebody may be asleep a drain ends armed, or with the fd readable. It arms before it
  * flushes, so that it need not flush twice when something is posted at the last moment.
  */
-static unsigned drain(struct fq_queue *q, unsigned budget, bool clear)
+static unsigned drain(struct fq_queue *q, unsigned budget, bool busy, bool clear)
 {
 	unsigned outer = q->left;
-	bool armed = false;
+	bool armed;
 	unsigned done;
 
 	q->left = budget;
 	q->depth++;
 	for (struct fq_turn *turn = q->turn; turn; turn = turn->outer)
 		turn->resume(turn);
-	if (q->deadlines)
-		fq_deadlines_run(q);
-	do {
-		run_ready(q);
-	} while (q->sleepers && !q->ready_first && !(armed = settle(q, clear)) && q->left);
+	if (fq_deadlines_run(q))
+		busy = true;
+	armed = run_all(q, budget, busy, clear);
 	done = budget - q->left;
 	if (!armed && !q->left && fq_queue_pending(q)) {
 		fq_count_owner(&q->budget_stops, 1);
@@ -399,6 +420,7 @@ static unsigned drain(struct fq_queue *q, unsigned budget, bool clear)
 			kick(q);
 	}
 	flush_now(q);
+	fq_calls_idle_wait(q);
 	q->left = outer;
 	fq_count_owner(&q->drains, 1);
 	if (done)
@@ -412,6 +434,7 @@ static unsigned drain(struct fq_queue *q, unsigned budget, bool clear)
 unsigned fq_queue_drain(struct fq_queue *q, unsigned budget)
 {
 	unsigned done;
+	bool busy;
 
 	if (!fq_is_alive(q))
 		return 0;
@@ -422,9 +445,8 @@ unsigned fq_queue_drain(struct fq_queue *q, unsigned budget)
 		take_posted(q); /* now, to share this budget with what the last one left */
 	}
 	fq_queue_enter(q);
-	if (q->watches)
-		fq_watches_run(q);
-	done = drain(q, budget, true);
+	busy = q->watches && fq_watches_run(q);
+	done = drain(q, budget, busy, true);
 	leave(q);
 	return done;
 }
@@ -433,18 +455,19 @@ unsigned fq_queue_poll(struct fq_queue *q, unsigned budget)
 {
 	if (!fq_is_alive(q))
 		return 0;
-	if (!fq_queue_pending(q) && !q->deadlines) {
+	if (!fq_queue_pending(q) && !q->deadlines && !q->timer_at_ns) {
 		fq_count_owner(&q->drains, 1);
 		fq_count_owner(&q->empty_drains, 1);
 		return 0;
 	}
-	return drain(q, budget, false);
+	return drain(q, budget, false, false);
 }
 
 /* -- owner: sleep ------------------------------------------------------------------------------ */
 
 bool fq_queue_prepare(struct fq_queue *q, struct fq_waiter *w)
 {
+	fq_calls_idle_wait(q);
 	if (q->ready_first || (q->deadlines && !fq_queue_timeout(q)) || !arm(q))
 		return false;
 	if (!w->asleep) {
@@ -532,6 +555,7 @@ int fq_queue_after_fork_child(struct fq_queue *q)
 
 	if (err)
 		return err;
+	fq_calls_after_fork_child(q);
 	/* What was written, or was about to be, was the parent's: be woken, and look. */
 	q->kicked = false;
 	kick(q);

@@ -18,8 +18,23 @@
  *   - A loop that only knows fds: a queue created with FQ_QUEUE_EPOLL has a timer behind its fd.
  *
  * Guarantees
- *   All of it is the owner's, allocates nothing, waits for nobody. Setting one costs O(set).
- *   The clock is CLOCK_MONOTONIC. A deadline runs once, not before its time.
+ *   All of it is the owner's, allocates nothing, waits for nobody. The clock is CLOCK_MONOTONIC. A
+ *   deadline runs once, not before its time; those due in the order of their times, and those of the
+ *   same time in the order in which they were set. One that is set inside a drain's deadline callback
+ *   runs in a later drain, even if it is due.
+ *
+ *   | function           | cost for n that are set           | system calls with FQ_QUEUE_EPOLL     |
+ *   |--------------------|-----------------------------------|--------------------------------------|
+ *   | fq_deadline_set    | O(1); to move one, as to cancel   | one, when it is the next by far (*)  |
+ *   | fq_deadline_cancel | O(log n) amortised                | none, unless it was due              |
+ *   | each that runs     | O(log n) amortised                | one for each drain that runs any     |
+ *   | fq_queue_timeout   | O(1)                              | none                                 |
+ *   (*) When it comes before what the timer is set to. A timer is not put off when the next deadline
+ *   is cancelled, so that a time-out for each of many requests costs no system calls; it may ring
+ *   for nothing then, once, and costs an empty drain.
+ *
+ * Notes
+ *   A pairing heap (M. Fredman, R. Sedgewick, D. Sleator, R. Tarjan, 1986), without recursion.
  */
 
 #include <stdbool.h>
@@ -38,9 +53,12 @@ typedef void fq_deadline_fn(struct fq_deadline *deadline);
 /** Caller memory; zero-initialise it, set `run`. */
 struct fq_deadline {
 	fq_deadline_fn *run;
-	int64_t at_ns;               /**< when; 0 while not set */
-	struct fq_queue *queue;      /**< the library's */
-	struct fq_deadline *link[2]; /**< the library's */
+	int64_t at_ns;              /**< when; 0 while not set */
+	uint64_t sequence;          /**< the library's from here on */
+	struct fq_queue *queue;     /**< where it was set last */
+	struct fq_deadline *child;  /**< the first of those below it */
+	struct fq_deadline *next;   /**< below the same */
+	struct fq_deadline *before; /**< below the same; of the first one: that above it */
 };
 
 /**

@@ -20,6 +20,7 @@
  */
 
 #include <fenceq/base.h>
+#include <fenceq/call.h>
 #include <fenceq/deadline.h>
 #include <fenceq/device.h>
 #include <fenceq/event.h>

@@ -135,11 +135,12 @@ FQ_API void fq_queue_push(struct fq_queue *q, struct fq_node *node);
 FQ_API void fq_queue_push_batch(struct fq_queue *q, struct fq_node *first);
 
 /**
- * Handles what waits: call it when the fd is readable. Clears the fd, runs at most @p budget
- * completions (a node is one, a retired fence is one; timelines are served in turn), publishes each
- * virtqueue of the devices it touched once, and leaves the queue armed. When the budget ends it
- * with work left the fd stays readable. May be called from inside a handler (nested loop): the
- * inner drain goes on where the outer one stands.
+ * Handles what waits: call it when the fd is readable. Runs at most @p budget completions (a node is
+ * one, a retired fence is one, so is a deferred call; timelines are served in turn), publishes each
+ * virtqueue of the devices it touched once, clears the fd when nothing is left, and leaves the queue
+ * armed. When the budget ends it with work left the fd stays readable. May be called from inside a
+ * handler (nested loop, which may sleep on the fd first): the inner drain goes on where the outer
+ * one stands.
  * @return how many completions it ran.
  */
 FQ_API unsigned fq_queue_drain(struct fq_queue *q, unsigned budget);

@@ -5,8 +5,8 @@
 
 #include <fenceq/fenceq.h>
 
-#include "host.h"
-#include "unit.h"
+#include "../unit/host.h"
+#include "../unit/unit.h"
 
 #define HOUR INT64_C(3600000000000)
 #define MS INT64_C(1000000)
@@ -182,6 +182,55 @@ Test(deadline, makes_the_fd_readable)
 static void post(struct fq_node *node)
 {
 	(void)node;
+}
+
+/* A loop that knows only fds and computes its own time-out. */
+Test(deadline, fires_in_a_loop_that_computes_its_time_out)
+{
+	cr_assert_eq(fq_deadline_set(q, &deadline[0], 2 * MS), 0);
+	cr_assert_eq(fq_deadline_set(q, &deadline[1], MS), 0);
+	while (!ran[0]) {
+		struct pollfd pfd = {.fd = fq_queue_fd(q), .events = POLLIN};
+		const int64_t ns = fq_queue_timeout(q);
+
+		cr_assert_geq(ns, 0);
+		(void)poll(&pfd, 1, (int)((ns + MS - 1) / MS));
+		(void)fq_queue_drain(q, FQ_NO_BUDGET);
+	}
+	cr_assert_eq(ran[1], 1);
+	cr_assert_eq(order[0], 1);
+}
+
+/*
+ * The timer is not put off for one that is cancelled. Should it ring for nothing, a drain or a poll
+ * silences it. Seen to fail with a drain that looks at the timer only while a deadline is set.
+ */
+Test(deadline, a_timer_that_rings_for_nothing_is_silenced)
+{
+	struct pollfd pfd;
+
+	(void)fq_queue_destroy(q);
+	open_queue(FQ_QUEUE_EPOLL);
+	pfd = (struct pollfd){.fd = fq_queue_fd(q), .events = POLLIN};
+	for (unsigned i = 0; i < 4; i++) {
+		cr_assert_eq(fq_deadline_set(q, &deadline[0], MS), 0);
+		if (i & 1)
+			cr_assert_eq(fq_deadline_set(q, &deadline[1], HOUR), 0);
+		cr_assert(fq_deadline_cancel(&deadline[0]));
+		if (poll(&pfd, 1, 50) == 1)
+			(void)(i & 2 ? fq_queue_poll(q, 0) : fq_queue_drain(q, 0));
+		cr_assert_not(readable(q), "round %u", i);
+		cr_assert_eq(ran[0] + ran[1], 0);
+		(void)fq_deadline_cancel(&deadline[1]);
+	}
+	/* And it is set again for one that comes later. */
+	cr_assert_eq(fq_deadline_set(q, &deadline[0], MS), 0);
+	cr_assert_eq(fq_deadline_set(q, &deadline[1], 3 * MS), 0);
+	cr_assert(fq_deadline_cancel(&deadline[0]));
+	while (!ran[1]) {
+		cr_assert_eq(poll(&pfd, 1, -1), 1);
+		(void)fq_queue_drain(q, 0);
+	}
 }
 
 Test(deadline, posts_come_through_the_same_fd)
