@@ -2,8 +2,8 @@
 /*
  * Queue and notifier: arm and sleep (src/queue.c). Posters push nodes; a loop sleeps on the fd
  * between prepare and check; a second thread drains under the host's lock while the loop sleeps; a
- * drain may stop at its budget, and a handler may run the loop once more inside itself, with a
- * waiter of its own. A poster
+ * drain may stop at its budget, and a handler may run the loop once more inside itself. With hooks and
+ * without (`plain`). A poster
  * that stops for ever at some step is one that is not scheduled again, so every run has them.
  *
  * Property (invariant 2): while somebody is asleep and nobody is inside a drain, no post that has
@@ -20,10 +20,13 @@
  *   BUG_TAG_GOES     the armed mark goes with the first post: the next one does not look whether the
  *                    first has written
  *   BUG_CLEAR_LATE   the fd is cleared after the queue is armed again
+ *   BUG_CLEAR_FIRST  traps 5, 7: a drain clears the fd at its beginning, and a handler that runs the
+ *                    loop again sleeps through what is left and what is posted
+ *   BUG_TRUST        the owner takes the fd for readable although the poster may not have written yet
  *   BUG_ROUND_LATE   the number of the arm comes after the mark
- *   BUG_SECOND       trap 16: the second thread's drain leaves the queue disarmed
+ *   BUG_SECOND       trap 16: the second thread's drain disarms and does not ask who sleeps
  *   BUG_NESTED       trap 7: one flag for all sleepers, which the inner loop's check takes down
- *   BUG_BUDGET       trap 15: leftovers of a budgeted drain do not make the fd readable
+ *   BUG_BUDGET       trap 15: a drain that stops at its budget clears the fd all the same
  */
 
 #ifndef POSTERS
@@ -46,6 +49,8 @@ byte sleepers; /* between prepare and check */
 byte asleep;   /* blocked on the fd, of these */
 bool inside;   /* a drain, prepare or check runs */
 bool hold;     /* the host's lock */
+bool plain;    /* no hooks: the loop only knows the fd */
+bool started;
 #ifdef BUG_DISPATCHING
 bool dispatching;
 #endif
@@ -87,14 +92,14 @@ done:
 	returned = returned | MINE
 }
 
-/* What the owner does; `was` is the caller's variable. */
+/* What the owner does; `was`, `ok`, `clear` are the caller's variables. */
 inline collect()
 {
 	d_step {
 		was = armed;
 		ready = ready | listed;
 		listed = 0;
-		armed = false;
+		armed = false
 	}
 }
 
@@ -112,7 +117,30 @@ inline kick()
 	fi
 }
 
-/* `ok` is the caller's variable. */
+/* Leaves the fd readable while something is left to run and somebody may be asleep. */
+inline take_posted()
+{
+	collect();
+	if
+#ifndef BUG_CLEAR_FIRST
+#ifdef BUG_SECOND
+	:: sleepers && ready && !second ->
+#else
+	:: sleepers && ready ->
+#endif
+		if
+#ifdef BUG_TRUST
+		:: was -> kicked = true
+#else
+		:: was && told == round -> kicked = true
+#endif
+		:: else -> kick()
+		fi
+#endif
+	:: else
+	fi
+}
+
 inline arm()
 {
 	ok = false;
@@ -134,29 +162,58 @@ inline arm()
 	fi
 }
 
-/* A drain without the look at the fd; the budget may end anywhere. */
-inline drain()
+inline settle()
+{
+	ok = false;
+	if
+	:: clear && armed -> take_posted()
+	:: else
+	fi;
+	if
+	:: ready
+	:: else ->
+		if
+		:: clear -> clear_fd(); clear = false
+		:: else
+		fi;
+		arm()
+#ifdef BUG_CLEAR_LATE
+		;
+		clear_fd()
+#endif
+	fi
+}
+
+/*
+ * Runs what is ready, one by one; the budget may end anywhere. In an outer drain a handler may run
+ * the loop once more: it sleeps on the fd, and drains.
+ */
+inline drain(outer)
 {
 	do
-	:: listed ->
-		d_step {
-			ready = ready | listed;
-			listed = 0;
-			armed = false
-		}
-	:: !listed && ready ->
+	:: ready ->
 		if
-		:: drained = drained | ready; ready = 0
+		:: d_step {
+			if
+			:: ready & 1 -> drained = drained | 1; ready = ready & ~1
+			:: else -> drained = drained | ready; ready = 0
+			fi
+		   }
+		   if
+		   :: outer && plain && !nested -> nested = true; break
+		   :: true
+		   fi
 		:: break /* budget */
 		fi
-	:: !listed && !ready ->
+	:: !ready && listed -> take_posted()
+	:: !ready && !listed ->
 		if
 #ifdef BUG_SECOND
 		:: sleepers && !second
 #else
 		:: sleepers
 #endif
-			-> arm();
+			-> settle();
 			if
 			:: ok -> break
 			:: else
@@ -164,12 +221,40 @@ inline drain()
 		:: else -> break
 		fi
 	od;
-#ifndef BUG_BUDGET
+#ifdef BUG_BUDGET
 	if
-	:: (ready || (listed && !armed)) && sleepers -> kick()
+	:: !(outer && nested) && !ok && clear -> clear_fd()
 	:: else
 	fi
 #endif
+}
+
+/* fq_queue_drain() */
+inline drain_fd(outer)
+{
+	clear = true;
+	ok = false;
+	if
+#ifdef BUG_SECOND
+	:: !sleepers || second ->
+#else
+	:: !sleepers ->
+#endif
+		collect();
+		if
+		:: was || kicked -> clear_fd()
+		:: else
+		fi
+#ifdef BUG_CLEAR_FIRST
+	:: sleepers ->
+		collect();
+		clear_fd()
+#else
+	:: sleepers && listed -> take_posted()
+	:: sleepers && !listed
+#endif
+	fi;
+	drain(outer)
 }
 
 inline enter()
@@ -216,50 +301,63 @@ inline check()
 	fi
 }
 
+inline sleep_on_fd(may_give_up)
+{
+	d_step { asleep++; leave() };
+	if
+	:: fd
+	:: may_give_up -> skip
+	fi;
+	atomic { !hold -> hold = true; inside = true; asleep-- }
+}
+
 /* One turn of a loop; the inner one of a nested pair does not sleep for long: it may give up. */
 inline turn(may_give_up)
 {
-	prepare();
+	if
+	:: plain -> ok = true
+	:: else -> prepare()
+	fi;
 	if
 	:: ok ->
 #ifdef BUG_DISPATCHING
 		dispatching = false;
 #endif
-		d_step { asleep++; leave() };
-		if
-		:: fd
-		:: may_give_up -> skip
-		fi;
-		atomic { !hold -> hold = true; inside = true; asleep-- };
+		sleep_on_fd(may_give_up);
 #ifdef BUG_DISPATCHING
 		dispatching = true;
 #endif
-		check()
+		if
+		:: plain
+		:: else -> check()
+		fi
 	:: else
 	fi;
-	/* fq_queue_drain() */
-	collect();
-#ifdef BUG_CLEAR_LATE
-	drain();
-	clear_fd()
-#else
+	nested = plain && has_nested;
+	drain_fd(true);
 	if
-	:: was || kicked -> clear_fd()
+	:: nested && !has_nested ->
+		has_nested = true;
+		/* In a handler, with the outer drain below it; which goes on afterwards. */
+		sleep_on_fd(may_give_up);
+		drain_fd(false);
+		clear = true;
+		ok = false;
+		drain(false)
 	:: else
 	fi;
-	drain()
-#endif
+	nested = false
 }
 
 active proctype loop()
 {
-	bool was, ok;
+	bool was, ok, clear, nested, has_nested;
 	bool second = false;
 
-end:	do
-	:: enter();
-		turn(false);
-		leave()
+	started;
+	enter();
+	do
+	:: turn(false)
 	od
 }
 
@@ -269,31 +367,41 @@ end:	do
  */
 active proctype other()
 {
-	bool was, ok;
+	bool was, ok, clear, nested;
+	bool has_nested = true;
 	bool second = true;
-	byte times = 0;
-
-	do
-	:: times < 2 ->
-		times++;
+	started;
+	if
+	:: true ->
 		if
 		:: enter();
 			turn(true);
 			leave()
 		:: enter();
 			/* fq_queue_poll() */
+			clear = false;
+			ok = false;
 			if
-			:: ready || listed -> drain()
+			:: ready || listed -> drain(false)
 			:: else
 			fi;
 			leave()
 		fi
-	:: break
-	od
+	:: true
+	fi
 }
 
 init {
 	byte i = 0;
+
+	/* A queue whose host only knows fds counts as slept on at all times, and begins armed. */
+	atomic {
+		if
+		:: plain = true; sleepers = 1; armed = true
+		:: true
+		fi;
+		started = true
+	}
 
 	atomic {
 		do
