@@ -6,8 +6,8 @@
 
 #include "handle.h"
 
-#define FQ_ENDED 1u
-#define FQ_REFERENCE 2u
+#define FQ_ENDED UINT64_C(1)
+#define FQ_REFERENCE UINT64_C(2)
 
 struct fq_device {
 	/* Every signal reads these, so what drains write is not on their line. */

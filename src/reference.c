@@ -25,8 +25,7 @@ int fq_device_get(fq_handle_t handle, struct fq_device **out)
 bool fq_device_put(struct fq_device *dev)
 {
 	/* D1: what its holder did with the device comes before its end; D2 */
-	if (fq_add_acqrel(&dev->references, (uint64_t) - (int64_t)FQ_REFERENCE) !=
-	    (FQ_REFERENCE | FQ_ENDED))
+	if (fq_add_acqrel(&dev->references, -FQ_REFERENCE) != (FQ_REFERENCE | FQ_ENDED))
 		return false;
 	fq_add_acqrel(&fq_last_puts, 1); /* D3: pairs with fq_reclaim */
 	return true;

@@ -41,7 +41,9 @@
  *   With `host` the gate wraps a lock that other code goes on taking directly: whoever is inside the
  *   gate has it. That other code is unaware of the gate and runs nothing when it unlocks; what is
  *   left while it holds the lock goes to the owner of `queue`, who takes the lock in his drain, waiting
- *   for it as he would for the lock itself.
+ *   for it as he would for the lock itself. Until he has, what comes next goes to him as well. (A
+ *   thread that stops for ever while it is lending him something leaves it at that: nothing is hidden
+ *   or blocked, but all goes by way of the owner, and fq_gate_try_enter() says -EBUSY.)
  *
  * Guarantees
  *   | function                | who        | progress            | waits for                       |

@@ -99,7 +99,7 @@ static int access_register(void)
 		STRESS_CHECK(!fq_gate_leave(&card->gate), "leave");
 	}
 	STRESS_CHECK(!fq_event_wait(&a.done, -1, NULL), "wait");
-	if (fq_device_put(a.dev))
+	if (fq_device_put(a.dev) && atomic_load(&handle) % 2)
 		(void)fq_reclaim();
 	STRESS_CHECK(a.dispatched == 1, "dispatched %u times", a.dispatched);
 	return a.result;
@@ -122,6 +122,17 @@ static void *vcpu(void *arg)
 	if (registered)
 		STRESS_CHECK(!fq_thread_unregister(), "unregister");
 	atomic_fetch_sub(&running, 1);
+	return NULL;
+}
+
+/* Beside those who give the last reference back. */
+static void *reap(void *arg)
+{
+	(void)arg;
+	while (!atomic_load(&stop)) {
+		(void)fq_reclaim();
+		sched_yield();
+	}
 	return NULL;
 }
 
@@ -191,7 +202,7 @@ static void own(struct stress_options *o)
 int main(int argc, char **argv)
 {
 	struct stress_options o = stress_parse(argc, argv, THREADS);
-	pthread_t *thread = calloc(o.threads, sizeof(*thread));
+	pthread_t *thread = calloc(o.threads, sizeof(*thread)), reaper;
 	uintptr_t i;
 
 	STRESS_CHECK(thread, "memory");
@@ -200,8 +211,10 @@ int main(int argc, char **argv)
 	atomic_store(&running, o.threads);
 	for (i = 0; i < o.threads; i++)
 		STRESS_CHECK(!pthread_create(&thread[i], NULL, vcpu, (void *)i), "thread");
+	STRESS_CHECK(!pthread_create(&reaper, NULL, reap, NULL), "thread");
 	own(&o);
 	atomic_store(&stop, true);
+	pthread_join(reaper, NULL);
 	/* What was left to us some of them are waiting for. */
 	while (atomic_load(&running))
 		(void)fq_queue_drain(queue, FQ_NO_BUDGET);
