@@ -3,122 +3,19 @@
  * A thread stopped before each of its steps in turn, at a gate: as one that leaves an operation, as a
  * holder that lets go, as the owner of the queue, as one that blocks. Others go on meanwhile, and
  * nobody waits for one that is outside; in the end each operation has run once, and the gate is free.
+ *
+ * Seen to fail, each with one thing changed: the stack run as it is (its order); OWED left set by a
+ * node that finds the gate held, the node pushed after the gate is let go, or never; letting go with a
+ * store; the gate looked at after it was let go, or handed over; who asked told before the gate is let
+ * go; a gate that is behind entered by whoever comes, or let go with a blocked enter on the stack; a
+ * blocked enter that stands in line of a gate that nobody is inside of, or does not run what is before
+ * it.
  */
 #include <errno.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "internal.h"
-#include "step.h"
+#include "gate.h"
 
 void (*fq_step_hook)(void);
-
-#define OPS 8u
-
-struct work {
-	struct fq_gate_op op;
-	unsigned ran;
-};
-
-static struct fq_queue *queue;
-static struct fq_gate *gate; /* on a page of its own, so that a late access faults */
-static struct work work[OPS];
-static pthread_mutex_t big = PTHREAD_MUTEX_INITIALIZER;
-
-static void run(struct fq_gate_op *op)
-{
-	STEP_CHECK(fq_gate_is_inside(gate), "outside");
-	fq_container_of(op, struct work, op)->ran++;
-}
-
-static bool big_try(void *opaque)
-{
-	(void)opaque;
-	return !pthread_mutex_trylock(&big);
-}
-
-static void big_lock(void *opaque)
-{
-	(void)opaque;
-	pthread_mutex_lock(&big);
-}
-
-static void big_unlock(void *opaque)
-{
-	(void)opaque;
-	pthread_mutex_unlock(&big);
-}
-
-static void open_gate(uint32_t limit, bool hosted)
-{
-	struct fq_gate_config config = {.limit = limit};
-
-	if (hosted)
-		config.host = (struct fq_gate_host){big_try, big_lock, big_unlock, NULL, NULL};
-	STEP_CHECK(!fq_queue_create(&queue, 0), "queue");
-	config.queue = queue;
-	gate = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	STEP_CHECK(gate != MAP_FAILED && !fq_gate_init(gate, &config), "gate");
-	memset(work, 0, sizeof(work));
-	for (unsigned i = 0; i < OPS; i++)
-		work[i].op.run = run;
-}
-
-static void end_gate(unsigned at)
-{
-	STEP_CHECK(!fq_gate_fini(gate), "step %u: something is left", at);
-	munmap(gate, (size_t)sysconf(_SC_PAGESIZE));
-	gate = NULL;
-}
-
-/* Everything has come to rest: each of the first @count ran once. */
-static void close_gate(unsigned count, unsigned at)
-{
-	while (fq_queue_drain(queue, FQ_NO_BUDGET))
-		;
-	for (unsigned i = 0; i < count; i++)
-		STEP_CHECK(work[i].ran == 1, "step %u: %u ran %u times", at, i, work[i].ran);
-	if (gate)
-		end_gate(at);
-	STEP_CHECK(!fq_queue_destroy(queue), "step %u: the queue", at);
-}
-
-static void enter(void)
-{
-	STEP_CHECK(!fq_gate_try_enter(gate), "enter");
-}
-
-static void leave(void)
-{
-	STEP_CHECK(!fq_gate_leave(gate), "leave");
-}
-
-static void defer(unsigned first, unsigned count)
-{
-	for (unsigned i = first; i < first + count; i++)
-		STEP_CHECK(!fq_gate_defer(gate, &work[i].op), "defer");
-}
-
-/* Does it at once or leaves it; never waits. */
-static void do_work(void *arg)
-{
-	struct work *w = arg;
-	int got = fq_gate_enter_or_leave(gate, &w->op);
-
-	if (got == FQ_GATE_LEFT)
-		return;
-	STEP_CHECK(!got, "%d", got);
-	run(&w->op);
-	leave();
-}
-
-static void drain(void *arg)
-{
-	(void)arg;
-	(void)fq_queue_drain(queue, FQ_NO_BUDGET);
-}
 
 /* -- one that leaves an operation -------------------------------------------------------------- */
 
@@ -352,6 +249,46 @@ static void owners_steps(void)
 	}
 }
 
+/*
+ * The owner blocks, while the holder is anywhere on its way out, over its limit: he is not left behind
+ * what only he would run.
+ */
+static void *own_and_block(void *arg)
+{
+	(void)arg;
+	fq_queue_set_owner(queue);
+	STEP_CHECK(!fq_gate_enter(gate, -1), "enter");
+	run(&work[4].op);
+	leave();
+	fq_store_rel(&ended, 1);
+	return NULL;
+}
+
+static void an_owner_who_blocks(void)
+{
+	bool stopped = true;
+
+	for (unsigned at = 0; stopped; at++) {
+		uint64_t word;
+		pthread_t owner;
+		struct stopper s;
+
+		fq_store_rel(&ended, 0);
+		open_gate(2, false);
+		stopped = stopper_start(&s, hold, NULL, at);
+		word = __atomic_load_n(&gate->word.opaque, __ATOMIC_RELAXED);
+		STEP_CHECK(!pthread_create(&owner, NULL, own_and_block, NULL), "thread");
+		for (unsigned i = 0; i < 200 && !fq_load_acq(&ended); i++) {
+			if (__atomic_load_n(&gate->word.opaque, __ATOMIC_RELAXED) != word)
+				break;
+			usleep(50);
+		}
+		stopper_finish(&s);
+		pthread_join(owner, NULL);
+		close_gate(5, at);
+	}
+}
+
 /* -- one that blocks --------------------------------------------------------------------------- */
 
 static int64_t block_for;
@@ -414,79 +351,23 @@ static void blockers_steps_behind(int64_t timeout_ns)
 	}
 }
 
-/* -- over a host's lock ------------------------------------------------------------------------ */
-
-static void hosted_leavers_steps(enum scene scene, bool drains)
-{
-	bool stopped = true;
-
-	for (unsigned at = 0; stopped; at++) {
-		struct stopper s;
-
-		open_gate(2, true);
-		if (scene == HELD)
-			enter();
-		else if (scene == BEHIND) /* here: an unaware holder */
-			big_lock(NULL);
-		stopped = stopper_start(&s, do_work, &work[0], at);
-		if (scene == HELD)
-			leave();
-		else if (scene == BEHIND)
-			big_unlock(NULL);
-		do_work(&work[1]);
-		/* The owner waits for the lock: only if the other one is not inside, or about to be. */
-		if (drains && big_try(NULL)) {
-			big_unlock(NULL);
-			drain(NULL);
-		}
-		do_work(&work[2]);
-		stopper_finish(&s);
-		close_gate(3, at);
-	}
-}
-
-static void hosted_owners_steps(void)
-{
-	bool stopped = true;
-
-	for (unsigned at = 0; stopped; at++) {
-		struct stopper s;
-
-		open_gate(1, true);
-		enter();
-		defer(0, 3);
-		leave();
-		big_lock(NULL);
-		do_work(&work[3]);
-		big_unlock(NULL);
-		stopped = stopper_start(&s, drain, NULL, at);
-		do_work(&work[4]);
-		do_work(&work[5]);
-		stopper_finish(&s);
-		close_gate(6, at);
-	}
-}
-
 int main(void)
 {
 	alarm(100);
 	fq_step_hook = step_hook;
-	for (enum scene scene = FREE; scene < SCENES; scene++) {
+	for (enum scene scene = FREE; scene < SCENES; scene++)
 		leavers_steps(scene);
-		hosted_leavers_steps(scene, false);
-		hosted_leavers_steps(scene, true);
-	}
 	for (unsigned drains = 0; drains < 4; drains++)
 		holders_steps(drains);
 	tellers_steps();
 	last_access();
 	last_access_of_a_hand_over();
 	owners_steps();
+	an_owner_who_blocks();
 	blockers_steps(-1, 6);
 	blockers_steps(INT64_C(20000000), 4);
 	blockers_steps_behind(-1);
 	blockers_steps_behind(INT64_C(20000000));
-	hosted_owners_steps();
 	puts("ok");
 	return 0;
 }
