@@ -442,8 +442,8 @@ void fq_device_end(struct fq_device *dev)
 {
 	dev->closing = true;
 	fq_handle_revoke(dev->handle);
-	fq_or_acqrel(&dev->references,
-		     FQ_ENDED); /* D2: pairs with fq_device_ended, fq_device_put */
+	/* D2: pairs with fq_device_ended, fq_device_put */
+	fq_or_acqrel(&dev->references, FQ_ENDED);
 	FQ_FOR_EACH_BANK (dev, group, i)
 		fq_device_close_bank(dev, group->bank[i], -ENODEV);
 	FQ_FOR_EACH_BANK (dev, group, i)
