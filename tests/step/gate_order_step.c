@@ -2,6 +2,9 @@
 /*
  * What a debug build (fenceq_steps is one) says of gates: the order in which they are entered, and
  * the use of one that was ended.
+ *
+ * Seen to fail: with a look at the others' steps before one's own are noted; with what was refused, or
+ * a gate that is gone, not forgotten; without the look at what is alive.
  */
 #include <errno.h>
 #include <unistd.h>

@@ -6,6 +6,10 @@
  * reclaim stopped before each of its own steps, while the last reference is given back.
  *
  * The device's memory is poisoned when it goes; run under ASan a late access is reported as well.
+ *
+ * Seen to fail, each with one thing changed: a get that counts after its read side; a reclaim that
+ * frees what is referenced, or does not go again when a last reference was given back in between; a
+ * deferred run that does not look again; a put that does not count; an end that does not say so.
  */
 #include <errno.h>
 #include <string.h>

@@ -95,13 +95,16 @@ Test(gate, what_an_operation_leaves_runs_after_it)
 	cr_assert_eq(fq_gate_fini(&gate), 0);
 }
 
-/* The guest makes a device access itself. Seen to fail (hangs, or -EBUSY): without the holder's name. */
 static void enter_again_and_leave(struct work *w)
 {
 	enter_again(w->gate);
 	cr_assert_eq(fq_gate_leave(w->gate), -EPERM, "an operation does not let go");
 }
 
+/*
+ * The guest makes a device access itself. Seen to fail: with an enter that does not ask who the holder
+ * is.
+ */
 Test(gate, recursion_is_refused_in_every_form)
 {
 	struct fq_gate gate;
