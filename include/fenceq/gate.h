@@ -20,7 +20,7 @@
  *             dispatch(d, access);                    // we are in
  *             fq_gate_leave(&d->gate);                // runs what others have left meanwhile
  *     }                                               // else run_access(&access->op) is called,
- *     ...                                             // by some thread inside the gate
+ *     fq_event_wait(&access->done, -1, NULL);         // by some thread inside the gate
  *     fq_device_put(dev);
  *   Whoever is inside has a reference, the owner too if he unplugs inside. examples/register_access
  *   is the whole of it, with an unplug in the middle.
@@ -53,8 +53,8 @@
  *   | fq_gate_enter_or_tell   | any        | lock-free (*)       | nobody                          |
  *   | fq_gate_enter           | any        | blocks              | holders; runs what is before it |
  *   | fq_gate_defer           | the holder | lock-free           | nobody                          |
- *   | fq_gate_leave           | the holder | lock-free + operations | nobody                       |
- *   (*) And the host's try_lock.
+ *   | fq_gate_leave           | the holder | lock-free, runs (**) | nobody                         |
+ *   (*) And the host's try_lock. (**) What was left, up to the limit.
  *   None of them allocates, is a cancellation point or changes errno (the host's functions apart); a
  *   system call is made to sleep, to wake a sleeper, or for the write to the fd of a queue. A signal
  *   handler that runs in a wait does not end it.
