@@ -69,13 +69,13 @@ int main(int argc, char **argv)
 	struct load load;
 	int err;
 
-	if (load_parse(&load, argc, argv))
-		return 2;
 	err = io_uring_queue_init(64, &ring, 0);
 	if (err) {
-		printf("io_uring: not here (%s): nothing was shown\n", strerror(-err));
+		printf("io_uring: not to be had here (%s), nothing was shown\n", strerror(-err));
 		return 77;
 	}
+	if (load_parse(&load, argc, argv))
+		return 2;
 	err = run(load, "io_uring, one-shot", &ring, 0) ||
 	      run(load, "io_uring, multishot", &ring, FQ_URING_MULTISHOT);
 	io_uring_queue_exit(&ring);

@@ -24,19 +24,20 @@
  *   | function                             | who    | progress             | system calls         |
  *   |--------------------------------------|--------|----------------------|----------------------|
  *   | fq_queue_push, fq_queue_push_batch   | any    | lock-free, no alloc  | one write, if armed  |
- *   | fq_queue_drain                       | owner  | wait-free + handlers | one read             |
+ *   | fq_queue_drain                       | owner  | wait-free + handlers | one read (*)         |
  *   | fq_queue_poll                        | owner  | wait-free + handlers | none (*)             |
  *   | fq_queue_prepare                     | owner  | wait-free            | none                 |
  *   | fq_queue_check                       | owner  | wait-free            | one read             |
  *   | fq_queue_wait                        | owner  | blocks               | one ppoll, one read  |
- *   (*) one write when it leaves work behind at its budget while somebody may be asleep.
+ *   (*) none when it leaves work behind at its budget; one write when somebody may be asleep and the
+ *   fd is not known to be readable: who has posted has not come to it.
  *
  *   - Nothing pushed is lost, duplicated, or handed over before what it published: what a poster
  *     wrote before the push is visible to the handler.
  *   - Nodes of one poster arrive in the order it pushed them.
  *   - A poster stopped for ever at any instruction hides nobody else's push that has returned.
- *   - The fd is written once per arm, plus at most once for each poster that races with that
- *     write. A late write is a spurious wake-up, nothing worse.
+ *   - The fd is written once per arm, plus at most once for each poster, and the owner, that races
+ *     with that write. A late write is a spurious wake-up, nothing worse.
  *   - While anybody who may drain may be asleep, either nothing is left to drain or the fd is
  *     readable. "May be asleep" is: always, for a queue without FQ_QUEUE_HOOKS; between prepare
  *     and check of any waiter, for one with. So a second thread may drain under the host's lock
@@ -138,9 +139,12 @@ FQ_API void fq_queue_push_batch(struct fq_queue *q, struct fq_node *first);
  * Handles what waits: call it when the fd is readable. Runs at most @p budget completions (a node is
  * one, a retired fence is one, so is a deferred call; timelines are served in turn), publishes each
  * virtqueue of the devices it touched once, clears the fd when nothing is left, and leaves the queue
- * armed. When the budget ends it with work left the fd stays readable. May be called from inside a
- * handler (nested loop, which may sleep on the fd first): the inner drain goes on where the outer
- * one stands.
+ * armed. When the budget ends it with work left the fd stays readable: a level, nothing is written for
+ * an edge to tell.
+ *
+ * May be called from inside a handler (nested loop): the inner drain goes on where the outer one
+ * stands. A handler may also sleep on the fd first: without FQ_QUEUE_HOOKS it is readable, or armed,
+ * while handlers run; with it the inner loop calls prepare, as any.
  * @return how many completions it ran.
  */
 FQ_API unsigned fq_queue_drain(struct fq_queue *q, unsigned budget);

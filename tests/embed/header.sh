@@ -1,13 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# header.sh PART: fenceq/PART.h compiles alone and twice over, in C11 and C++17, without a warning,
-# and brings in neither liburcu nor atomic_ops: a host may have its own rcu_read_lock.
+# header.sh PART [MODULE]: fenceq/PART.h compiles alone and twice over, in C11 and C++17, without a warning,
+# and brings in neither liburcu nor atomic_ops: a host may have its own rcu_read_lock. MODULE is what
+# pkg-config calls the library that the glue of an event loop stands on.
 set -euo pipefail
 
 part=$1
 work=$FQ_WORK/header/$part
-flags=(-I"$FQ_SOURCE/include" -Wall -Wextra -Wpedantic -Wconversion -Werror)
+flags=(-I"$FQ_SOURCE/include" -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror)
+if [ -n "${2:-}" ]; then
+	# As system headers: their warnings are not ours.
+	read -ra cflags < <("$PKG_CONFIG" --cflags "$2" | sed 's/-I */-isystem/g')
+	flags+=(-D_GNU_SOURCE "${cflags[@]}")
+fi
 
 # check LANGUAGE COMPILER STANDARD
 check()

@@ -184,16 +184,16 @@ Test(aio, a_polling_loop_is_not_written_to)
 
 Test(aio, how_long_to_poll_is_learnt)
 {
-	loop.poll_max_ns = 32000;
+	loop.poll_max_ns = 30000;
 	aio_adapt(&loop, 10000);
 	cr_assert_eq(loop.poll_ns, 4000, "begins");
 	aio_adapt(&loop, 3000);
 	cr_assert_eq(loop.poll_ns, 4000, "enough");
 	for (unsigned i = 0; i < 5; i++)
-		aio_adapt(&loop, 32000);
-	cr_assert_eq(loop.poll_ns, 32000, "grows up to its limit");
+		aio_adapt(&loop, 30000);
+	cr_assert_eq(loop.poll_ns, 30000, "grows up to its limit");
 	aio_adapt(&loop, 50000);
-	cr_assert_eq(loop.poll_ns, 16000, "in vain");
+	cr_assert_eq(loop.poll_ns, 15000, "in vain");
 	for (unsigned i = 0; i < 20; i++)
 		aio_adapt(&loop, 50000);
 	cr_assert_eq(loop.poll_ns, 0);
@@ -222,6 +222,7 @@ static void nested_loop(void)
 	run_until(6);
 }
 
+/* Seen to fail (the inner loop sleeps on) with a poster that asks whether somebody is dispatching. */
 Test(trap, t07_nested_turns)
 {
 	tally.at = 2;

@@ -95,8 +95,8 @@ static void nested_loop(void)
 
 /*
  * A post while a handler sleeps in a loop of its own. "Somebody is dispatching" is true, and the wrong
- * question. Seen to fail (in the wait) with queue.c clearing the fd at the start of a drain, as it did
- * once, and with the kick in take_posted left out.
+ * question. Seen to fail (in the wait) with a poster that asks it, and with a drain that clears the fd
+ * when it begins instead of when it ends.
  */
 Test(trap, t05_somebody_dispatches_and_sleeps)
 {
@@ -139,7 +139,10 @@ Test(trap, t07_nested_loop_in_a_handler)
 	tally_close();
 }
 
-/* The same by fq_queue_poll(), which never looks at the fd. */
+/*
+ * The same by fq_queue_poll(), which never looks at the fd. Seen to fail with a poster that asks whether
+ * somebody is dispatching.
+ */
 Test(trap, t07_nested_loop_in_a_poll)
 {
 	tally_open(0);

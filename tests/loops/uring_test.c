@@ -263,7 +263,10 @@ Test(uring, a_busy_loop_is_not_written_to)
 	tally_close();
 }
 
-/* A loop of the ring inside a completion. */
+/*
+ * A loop of the ring inside a completion. Seen to fail (in the inner wait) when fq_uring_prepare() does
+ * not heed the refusal: what the outer drain has taken waits for nobody.
+ */
 static void nested_loop(void)
 {
 	sem_post(&push_now);
