@@ -136,15 +136,11 @@ static inline void aio_adapt(struct aio_loop *loop, int64_t waited_ns)
 
 static inline void aio_wait(struct aio_loop *loop, struct pollfd *pfd)
 {
-	int64_t start = aio_now(), ns = aio_timeout(loop);
+	int64_t start = aio_now();
 
-	if (loop->poll_ns && ns < 0 && aio_poll_until(loop, start + loop->poll_ns))
+	if (loop->poll_ns && aio_poll_until(loop, start + loop->poll_ns))
 		return;
-	if (aio_end_polling(loop))
-		ns = 0;
-	else
-		ns = aio_timeout(loop); /* others had the lock meanwhile */
-	aio_look_at_fds(loop, pfd, ns);
+	aio_look_at_fds(loop, pfd, aio_end_polling(loop) ? 0 : aio_timeout(loop));
 	aio_begin_polling(loop);
 	if (loop->poll_max_ns)
 		aio_adapt(loop, aio_now() - start);

@@ -172,7 +172,6 @@ Test(aio, awake_after_a_turn)
 Test(aio, a_polling_loop_is_not_written_to)
 {
 	loop.poll_max_ns = loop.poll_ns = LOST_MS * INT64_C(1000000);
-	guard.timeout = NULL;
 	start_pusher(0);
 	sem_post(&push_now);
 	run_until(1);
