@@ -12,7 +12,7 @@
  * ends it and unmaps its memory, and a new call takes the slot; the first goes on, and the new call
  * neither runs for it nor misses a schedule of its own.
  *
- * Seen to fail (a fault): with a schedule that looks at the call once more after it has set the bit.
+ * Seen to fail (a fault): with a schedule that looks at the call when it has told the owner.
  */
 #include <errno.h>
 #include <poll.h>
@@ -299,6 +299,33 @@ static bool keep_owner(unsigned at, bool one_before)
 	return stopped;
 }
 
+/*
+ * Cancelled meanwhile, it either says so and the call does not run, or it does; and when a wait for
+ * its end has returned, it runs no more.
+ *
+ * Seen to fail: with a run that loads and stores what it takes, and with one that counts itself only
+ * when it has taken it.
+ */
+static bool keep_owner_and_cancel(unsigned at, bool wait)
+{
+	const unsigned before = same.ran;
+	struct stopper owner;
+	unsigned by_then;
+	bool stopped, cancelled;
+
+	STEP_CHECK(!fq_call_schedule(&same.call), "schedule");
+	stopped = stopper_start(&owner, drain_it, NULL, at);
+	cancelled = wait ? !fq_call_cancel_wait(&same.call, 0) : fq_call_cancel(&same.call);
+	by_then = same.ran;
+	stopper_finish(&owner);
+	if (cancelled)
+		STEP_CHECK(same.ran == by_then, "step %u: ran although it was cancelled", at);
+	else if (!wait)
+		STEP_CHECK(same.ran == before + 1, "step %u: neither ran nor cancelled", at);
+	(void)fq_queue_drain(queue, FQ_NO_BUDGET);
+	return stopped;
+}
+
 static unsigned explore_owner(unsigned flags)
 {
 	unsigned stops = 0;
@@ -309,6 +336,10 @@ static unsigned explore_owner(unsigned flags)
 	STEP_CHECK(!fq_call_init(&other.call, queue, expect_readable), "init");
 	for (int one_before = 0; one_before < 2; one_before++) {
 		for (unsigned at = 0; keep_owner(at, one_before); at++)
+			stops++;
+	}
+	for (int wait = 0; wait < 2; wait++) {
+		for (unsigned at = 0; keep_owner_and_cancel(at, wait); at++)
 			stops++;
 	}
 	STEP_CHECK(!fq_call_fini(&same.call) && !fq_call_fini(&other.call), "fini");

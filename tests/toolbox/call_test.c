@@ -168,6 +168,27 @@ Test(call, a_flood_ends_at_the_budget)
 	}
 }
 
+/* Seen to fail (some do not run) with a call that is put in the list once more. */
+Test(call, scheduled_again_while_it_is_next)
+{
+	struct job job[3];
+
+	for (unsigned i = 0; i < 3; i++)
+		job_init(&job[i], q, NULL);
+	for (unsigned n = 0; n < 2; n++) {
+		for (unsigned i = 0; i < 3; i++)
+			cr_assert_eq(fq_call_schedule(&job[i].call), 0);
+		if (!n)
+			cr_assert_eq(fq_queue_drain(q, 1), 1);
+	}
+	cr_assert_eq(drain_all(q), 3);
+	cr_assert_eq(job[0].ran + job[1].ran + job[2].ran, 4);
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert_geq(job[i].ran, 1);
+		job_fini(&job[i]);
+	}
+}
+
 /* More groups of 64 than the queue's word has bits, so that some share one. */
 Test(call, thousands_of_them)
 {
