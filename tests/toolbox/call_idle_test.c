@@ -203,6 +203,23 @@ Test(call_idle, makes_the_fd_readable_with_a_timer_behind_it)
 	idle.does = NULL;
 }
 
+/* A loop with hooks that was woken for it, and goes back to sleep without a drain. */
+Test(call_idle, is_not_forgotten_between_check_and_prepare)
+{
+	struct fq_waiter w = {false};
+
+	reopen_with(FQ_QUEUE_HOOKS);
+	cr_assert(fq_queue_prepare(q, &w));
+	schedule_idle_elsewhere(&idle);
+	cr_assert(readable(q));
+	fq_queue_check(q, &w);
+	cr_assert(fq_queue_prepare(q, &w), "no reason to stay awake");
+	cr_assert_geq(fq_queue_timeout(q), 0, "nor to sleep for ever");
+	fq_queue_check(q, &w);
+	(void)drain_all(q);
+	cr_assert_eq(idle.ran, 1);
+}
+
 Test(call_idle, schedule_makes_it_an_ordinary_one)
 {
 	cr_assert_eq(fq_call_schedule_idle(&idle.call), 0);
