@@ -29,8 +29,8 @@
  *   | fq_queue_prepare                     | owner  | wait-free            | none                 |
  *   | fq_queue_check                       | owner  | wait-free            | one read             |
  *   | fq_queue_wait                        | owner  | blocks               | one ppoll, one read  |
- *   (*) none when it leaves work behind at its budget; one write when somebody may be asleep and the
- *   fd is not known to be readable: who has posted has not come to it.
+ *   (*) one write when it leaves work behind at its budget while somebody may be asleep, or when
+ *   something is posted while it clears the fd.
  *
  *   - Nothing pushed is lost, duplicated, or handed over before what it published: what a poster
  *     wrote before the push is visible to the handler.
