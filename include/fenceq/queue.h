@@ -29,8 +29,8 @@
  *   | fq_queue_prepare                     | owner  | wait-free            | none                 |
  *   | fq_queue_check                       | owner  | wait-free            | one read             |
  *   | fq_queue_wait                        | owner  | blocks               | one ppoll, one read  |
- *   (*) one write when it leaves work behind at its budget while somebody may be asleep, or when
- *   something is posted while it clears the fd.
+ *   (*) one write when somebody may be asleep and the fd is not known to be readable (who has posted has
+ *   not come to it), or something is posted while it is cleared; none for what a budget leaves behind.
  *
  *   - Nothing pushed is lost, duplicated, or handed over before what it published: what a poster
  *     wrote before the push is visible to the handler.
