@@ -69,7 +69,7 @@ int main(void)
 {
 	alarm(60);
 	fq_step_hook = step_hook;
-	for (unsigned at = 0; replaced_at(at, false) | replaced_at(at, true);)
-		at++;
+	for (unsigned at = 0; replaced_at(at, false); at++)
+		(void)replaced_at(at, true);
 	return 0;
 }

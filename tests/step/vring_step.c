@@ -6,6 +6,7 @@
  *
  * All is in program order here; what a processor does to that, stress/vring looks at.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -320,6 +321,39 @@ static void what_is_checked_is_what_is_used(uint32_t features, uint16_t start)
 	scene.always = false;
 }
 
+/* Split: a descriptor that goes on with itself, until it does not. */
+static uint64_t *loop;
+
+static void end_loop(void)
+{
+	drv_set_desc(loop, 0, BUFFERS, 1, 0, 0);
+}
+
+/* Seen to fail: without a bound of its own for the ring, or for a table. */
+static void no_loop_is_a_chain(bool in_table)
+{
+	bool acted = true;
+
+	for (scene.act_at = 0; acted; scene.act_at++) {
+		struct iovec iov[64];
+		struct fq_vring_chain chain = {.iov = iov, .iov_max = 64};
+		int r;
+
+		open_scene(FQ_VRING_INDIRECT, 0);
+		loop = in_table ? &scene.memory[TABLE / 8] : scene.drv.s.desc;
+		drv_set_desc(scene.drv.s.desc, 0, GPA + TABLE, SIZE * 16, DRV_INDIRECT, 0);
+		drv_set_desc(loop, 0, BUFFERS, 1, DRV_NEXT, 0);
+		drv_offer(&scene.drv.s, 0);
+		drv_show(&scene.drv.s);
+		scene.act = end_loop;
+		scene.steps = 0;
+		r = fq_vring_pop(scene.vr, &chain);
+		acted = scene.steps > scene.act_at;
+		CHECK(r == 1 ? chain.readable <= SIZE : r == -ELOOP);
+		close_scene();
+	}
+}
+
 int main(void)
 {
 	static const uint32_t orders[] = {0, FQ_VRING_IN_ORDER, FQ_VRING_IN_ORDER | FQ_VRING_BATCH};
@@ -335,5 +369,7 @@ int main(void)
 			what_is_checked_is_what_is_used(features, start);
 		}
 	}
+	no_loop_is_a_chain(false);
+	no_loop_is_a_chain(true);
 	return 0;
 }
