@@ -38,7 +38,6 @@ struct desc {
 	uint64_t addr;
 	uint32_t len;
 	uint16_t id;
-	uint16_t flags;
 };
 
 static uint32_t offset_of(uint16_t at)
@@ -96,13 +95,12 @@ static bool is_available(uint16_t flags, uint16_t at)
 }
 
 /* But for its flags, which have been read. */
-static struct desc desc_read(const struct fq_vring *vr, uint16_t at, uint16_t flags)
+static struct desc desc_read(const struct fq_vring *vr, uint16_t at)
 {
 	return (struct desc){
 		.addr = fq_le64(fq_load64_rlx(desc_addr(vr, at))),
 		.len = fq_le32(fq_load32_rlx(desc_len(vr, at))),
 		.id = fq_le16(fq_load16_rlx(desc_id(vr, at))),
-		.flags = flags,
 	};
 }
 
@@ -139,7 +137,7 @@ static int chain_walk(const struct fq_vring *vr, struct fq_walk *walk, uint16_t 
 	uint16_t at = vr->avail;
 
 	for (uint32_t n = 1;; n++) {
-		struct desc desc = desc_read(vr, at, flags);
+		struct desc desc = desc_read(vr, at);
 		int r;
 
 		*id = desc.id; /* the last one's counts */

@@ -137,6 +137,18 @@ Test(vring_packed, malformed_more_than_the_ring, .init = packed, .fini = teardow
 	expect_broken(-EPROTO);
 }
 
+/* The same with one chain of all descriptors: there are ids enough that are not in flight. */
+Test(vring_packed, malformed_more_than_the_ring_under_another_id, .init = packed, .fini = teardown)
+{
+	for (unsigned i = 0; i < 7; i++)
+		put_desc(DATA_GPA, 1, 3, i < 6 ? DRV_NEXT : 0);
+	show();
+	pop(&ring);
+	put_desc(DATA_GPA, 1, 4, 0);
+	show();
+	expect_broken(-EPROTO);
+}
+
 Test(vring_packed, malformed_readable_after_writable, .init = packed, .fini = teardown)
 {
 	put_desc(DATA_GPA, 1, 0, DRV_NEXT | DRV_WRITE);
