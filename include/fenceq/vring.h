@@ -32,7 +32,6 @@
  *     is shown it.
  *   - A chain belongs to the device until the publish after its put. A driver that offers it again
  *     before that has a malformed ring.
- *
  *   - With IN_ORDER chains are used in the order in which they were popped, whatever the order of the
  *     puts: what is put before its turn stays hidden until then, so one command that is never
  *     completed hides all later ones. A device with several timelines does not offer IN_ORDER.
@@ -65,7 +64,6 @@ struct fq_vring;
 #define FQ_VRING_INDIRECT 1u
 /** VIRTIO_F_EVENT_IDX was negotiated. */
 #define FQ_VRING_EVENT_IDX 2u
-
 /** VIRTIO_F_RING_PACKED was negotiated. */
 #define FQ_VRING_PACKED 4u
 /** VIRTIO_F_IN_ORDER was negotiated. */
@@ -185,8 +183,8 @@ FQ_API int fq_vring_put(struct fq_vring *vr, struct fq_vring_buf buf, uint32_t l
 
 /**
  * Shows everything put since the last call to the driver and interrupts it once, if it wants that.
- * With EVENT_IDX the first one that shows something always interrupts: nobody knows what the driver
- * has been told before the vring was created.
+ * With EVENT_IDX the first one that shows something always interrupts (packed: unless the driver wants
+ * none at all): nobody knows what the driver has been told before the vring was created.
  * @return 1 interrupted; 0 nothing to show, the driver wanted no interrupt, or there is no call fd or
  *         one that fails; -EIO broken ring; -EINVAL NULL.
  */
