@@ -26,8 +26,6 @@
  *       driver: asks for an interrupt; full barrier; flags where the next element will be
  *   V8  device: asks for a kick; full barrier; flags where the next chain will be
  *       driver: flags of the first descriptor; full barrier; does the device want a kick?
- *   V9  either: place, then the mode that makes it count (release)
- *       the other: mode (acquire), then the place
  */
 
 #include <stdbool.h>

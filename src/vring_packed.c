@@ -203,14 +203,15 @@ static void packed_put(struct fq_vring *vr, uint16_t id, uint32_t len, uint32_t 
 }
 
 /*
- * From what was hidden up to here, was the driver's place among it? What makes no sense (a place
+ * From what was hidden up to here, was the driver's place among it? Mode and place are two words and
+ * may be of two times; whichever is old, the driver wrote it after our barrier (V7), and it will see the
+ * elements itself. What makes no sense (a place
  * outside the ring, a mode that is reserved) is answered with an interrupt.
  */
 static bool event_wanted(struct fq_vring *vr, uint16_t from)
 {
 	struct fq_packed *p = &vr->packed;
-	/* V9: pairs with the driver's release of its mode, before which it has written the place. */
-	uint16_t mode = fq_le16(fq_load16_acq(&p->driver[EVENT_FLAGS])) & EVENT_MASK;
+	uint16_t mode = fq_le16(fq_load16_rlx(&p->driver[EVENT_FLAGS])) & EVENT_MASK;
 	bool first = !p->has_checked;
 	uint16_t at;
 
@@ -267,8 +268,7 @@ static bool packed_enable_kick(struct fq_vring *vr)
 
 	if (vr->features & FQ_VRING_EVENT_IDX) {
 		fq_store16_rlx(&device[EVENT_AT], fq_le16(vr->avail));
-		/* V9: pairs with the driver's acquire of the mode. */
-		fq_store16_rel(&device[EVENT_FLAGS], fq_le16(EVENT_DESC));
+		fq_store16_rlx(&device[EVENT_FLAGS], fq_le16(EVENT_DESC));
 	} else {
 		fq_store16_rlx(&device[EVENT_FLAGS], fq_le16(EVENT_ENABLE));
 	}

@@ -217,10 +217,7 @@ static void queue_one(void)
 	scene.kicked = ring_driver_kick_wanted(&scene.drv);
 }
 
-/*
- * Seen to fail: with a look at the ring before the kick is asked for; with the mode written before
- * the place.
- */
+/* Seen to fail: with a look at the ring before the kick is asked for. */
 static void no_kick_is_lost(uint32_t features, uint16_t start)
 {
 	bool acted = true, found;

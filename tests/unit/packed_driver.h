@@ -20,7 +20,7 @@
  * pdrv_take() gives them one by one. What the device must not do is written down in drv.fault, the
  * first of it.
  *
- * For one thread. Labels V5 .. V9 are those of the device's half; where that has a full barrier
+ * For one thread. Labels V5 .. V8 are those of the device's half; where that has a full barrier
  * between its store and its load, here both are sequentially consistent.
  */
 
@@ -246,8 +246,7 @@ static inline void pdrv_show(struct pdrv_ring *drv)
 /* After pdrv_show(). */
 static inline bool pdrv_kick_wanted(struct pdrv_ring *drv)
 {
-	/* V8: pairs with the device's full barrier before its last look at the flags.
-	 * V9: pairs with the device's release of its mode. */
+	/* V8: pairs with the device's full barrier before its last look at the flags. */
 	uint16_t mode = drv_get16(&drv->device[1], memory_order_seq_cst), from = drv->kick_looked;
 	uint16_t at = drv_get16(&drv->device[0], memory_order_relaxed);
 
@@ -321,7 +320,6 @@ static inline bool pdrv_take(struct pdrv_ring *drv, uint32_t *id, uint32_t *len)
 static inline void pdrv_set_event(struct pdrv_ring *drv, uint16_t at, unsigned mode)
 {
 	drv_set16(&drv->driver[0], at, memory_order_relaxed);
-	/* V9: pairs with the device's acquire of the mode. */
 	drv_set16(&drv->driver[1], mode, memory_order_seq_cst);
 }
 

@@ -187,6 +187,19 @@ Test(vring_packed, kick_place, .init = packed_event, .fini = teardown)
 	cr_assert_not(ring_driver_kick_wanted(&ring.drv));
 }
 
+/* The place is where the next chain will be, not where the next element goes. */
+Test(vring_packed, kick_place_with_chains_in_flight, .init = packed_event, .fini = teardown)
+{
+	offer(&ring);
+	offer(&ring);
+	cr_assert(ring_driver_kick_wanted(&ring.drv));
+	pop(&ring);
+	pop(&ring);
+	cr_assert_not(fq_vring_enable_kick(ring.vr));
+	offer(&ring);
+	cr_assert(ring_driver_kick_wanted(&ring.drv));
+}
+
 Test(vring_packed, kick_place_goes_round, .init = packed_event, .fini = teardown)
 {
 	for (uint32_t i = 0; i < 3 * LAPS; i++) {
