@@ -3,8 +3,8 @@
  * A thread that marks a page, stopped before each of its steps, while the log is replaced or ended. Its
  * mark is in one of them, and a log that is said to be idle is not touched again.
  *
- * Seen to fail: without the count; with a count that is left before the bit is set; with the bitmap
- * found before the count.
+ * Seen to fail: with a count that is left before the bit is set; with the bitmap found before the
+ * count; with a load and a store in the place of the read-modify-write on the bitmap.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -67,6 +67,23 @@ static bool replaced_at(unsigned at, bool ended, bool twice)
 	return stopped;
 }
 
+/* Another thread marks a page of the same word meanwhile. */
+static bool marked_beside_at(unsigned at)
+{
+	struct stopper s;
+	bool stopped;
+
+	bitmap[0] = 0;
+	STEP_CHECK(!fq_mem_create(&mem, NULL, 0), "regions");
+	STEP_CHECK(!set_log(&bitmap[0]), "log");
+	stopped = stopper_start(&s, mark, NULL, at);
+	fq_mem_mark(mem, 6 * FQ_LOG_PAGE, 1);
+	stopper_finish(&s);
+	STEP_CHECK(bitmap[0] == 3u << 5, "step %u: lost", at);
+	fq_mem_destroy(mem);
+	return stopped;
+}
+
 int main(void)
 {
 	alarm(60);
@@ -75,5 +92,7 @@ int main(void)
 		for (unsigned how = 1; how < 4; how++)
 			(void)replaced_at(at, how & 1, how & 2);
 	}
+	for (unsigned at = 0; marked_beside_at(at);)
+		at++;
 	return 0;
 }

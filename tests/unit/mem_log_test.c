@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -169,12 +172,16 @@ Test(log, replaced_and_ended, .init = setup, .fini = teardown)
 /* -- several threads --------------------------------------------------------------------------- */
 
 #define THREADS 4u
+#define TIMES 50000u
+
+static pthread_barrier_t all_there;
 
 static void *mark_own_pages(void *number)
 {
 	uint64_t first = (uintptr_t)number;
 
-	for (unsigned i = 0; i < 20000; i++) {
+	pthread_barrier_wait(&all_there);
+	for (unsigned i = 0; i < TIMES; i++) {
 		uint64_t page = i % (PAGES / THREADS) * THREADS + first;
 
 		fq_mem_mark(mem, page * PAGE, 1);
@@ -188,11 +195,12 @@ static void *mark_own_pages(void *number)
 	return number;
 }
 
-/* Seen to fail: with a load and a store in the place of the read-modify-write. */
+/* (step/log has the one between a load and a store.) */
 Test(log, threads_lose_no_bit, .init = setup, .fini = teardown, .timeout = 60)
 {
 	pthread_t thread[THREADS];
 
+	pthread_barrier_init(&all_there, NULL, THREADS);
 	for (uintptr_t i = 0; i < THREADS; i++)
 		cr_assert_eq(pthread_create(&thread[i], NULL, mark_own_pages, (void *)i), 0);
 	for (uintptr_t i = 0; i < THREADS; i++) {
@@ -201,5 +209,6 @@ Test(log, threads_lose_no_bit, .init = setup, .fini = teardown, .timeout = 60)
 		pthread_join(thread[i], &number);
 		cr_assert_eq(number, (void *)i);
 	}
+	pthread_barrier_destroy(&all_there);
 	expect_none();
 }
