@@ -6,7 +6,8 @@
  * the time a chain is. Each time at least one of them must see the other. Nobody sleeps, so that there
  * are a hundred thousand times a second, where stress/vring has the whole of it.
  *
- * Seen to fail, in both layouts: without either of the device's full barriers (V3, V4, V7, V8).
+ * Seen to fail: without one of the device's full barriers (V3, V4, V7, V8 in turn), nearly always; less
+ * often where the two threads seldom run at the same time.
  */
 
 #ifndef _GNU_SOURCE
