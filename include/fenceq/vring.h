@@ -69,10 +69,10 @@ struct fq_vring;
 /** VIRTIO_F_IN_ORDER was negotiated. */
 #define FQ_VRING_IN_ORDER 8u
 /**
- * No feature of virtio, but one of the driver that not every one has: with IN_ORDER, one used element
- * may stand for several chains, of which all but the last had every writable byte written. Cheaper for
- * both sides; but some drivers (receive paths that read a length for each chain) want an element each,
- * although the specification allows this.
+ * Only with IN_ORDER, and no feature of virtio: one used element may stand for several chains, all but
+ * the last of which had every writable byte written. The specification allows it, and it is cheaper for
+ * both sides; but some drivers that negotiate IN_ORDER read an element for each chain (receive paths,
+ * for its length), so the host says whether its driver can do with less.
  */
 #define FQ_VRING_BATCH 16u
 
