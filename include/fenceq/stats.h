@@ -54,7 +54,7 @@ struct fq_device_stats {
 
 struct fq_vring_stats {
 	uint64_t popped;      /**< chains taken */
-	uint64_t put;         /**< used elements written */
+	uint64_t put;         /**< chains given back */
 	uint64_t publishes;   /**< index updates */
 	uint64_t interrupts;  /**< raised */
 	uint64_t suppressed;  /**< publishes the driver wanted no interrupt for */
