@@ -492,6 +492,25 @@ Test(pool, stop_refuses_and_cancels_what_has_not_started)
 	free(job);
 }
 
+/* Works that take no time, so that any that is started in between is seen. */
+Test(pool, stop_lets_a_worker_start_no_more_than_the_one_it_has_in_hand)
+{
+	const unsigned count = 30000;
+	struct job *job;
+	unsigned at;
+
+	open_workers(1, 1);
+	job = new_jobs(count);
+	for (unsigned i = 0; i < count; i++)
+		submit(&job[i]);
+	cr_assert_eq(fq_pool_stop(pool), 0);
+	at = atomic_load(&starts);
+	drain_until(count);
+	cr_assert_leq(atomic_load(&starts), at + 1);
+	close_pool();
+	free(job);
+}
+
 static void *let_go(void *leave)
 {
 	UNTIL(stats().cancelled == JOBS - 1);
@@ -708,7 +727,7 @@ Test(pool, shrinks_to_its_lower_bound_when_idle)
 
 	open_pool(&config);
 	job = new_jobs(4);
-	for (unsigned round = 0; round < 5; round++) {
+	for (unsigned round = 0; round < 100; round++) {
 		struct fq_event leave = FQ_EVENT_INIT;
 
 		for (unsigned i = 0; i < 4; i++)
