@@ -127,11 +127,11 @@ static bool look(struct fq_pool *pool, uint64_t seen)
 		fq_pool_knock(&pool->idlers);
 	complete_all(pool, over);
 	bury(pool, left);
-	if (wanted) {
+	if (wanted)
 		(void)hire(pool, wanted);
-		fq_add_rel(&pool->steward_bell.turn,
-			   1); /* and look again: there is a time to keep */
-	}
+	/* Look again: there is a time to keep, or a place to give away. */
+	if (wanted || left)
+		fq_add_rel(&pool->steward_bell.turn, 1);
 	return !last;
 }
 
