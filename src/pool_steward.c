@@ -119,8 +119,8 @@ static bool look(struct fq_pool *pool, uint64_t seen)
 	over = pool->over;
 	pool->over = NULL;
 	pool->completing = over;
-	last = (seen & FQ_POOL_ENDING) && !fq_load_rlx(&pool->workers) && !pool->limbo &&
-	       !fq_ptr_load_rlx(&pool->cancelled);
+	/* Who ends a pool has kept all others out of it but the workers. */
+	last = (seen & FQ_POOL_ENDING) && !fq_load_rlx(&pool->workers);
 	fq_pool_unlock(pool);
 
 	if (dismissed)

@@ -9,13 +9,14 @@
  * Four pools: one whose worker sleeps (to be woken), one without workers (the steward is to be told),
  * one whose only worker is busy (nobody is to be told, but of a cancel), and one that grows.
  *
- * Seen to fail: with a relay that is told before the wake-up is made; with one that is told for ever;
- * with a tag that only the first push finds (the next one's wake-up would be the stopped one's); with
- * a collect that tells nobody of what it found (fq_pool_unlock without its wake-ups); with a worker
- * that steps over cancelled work without taking it off the list (completed twice, or never); with
- * cancelled work that completes at the first of its two ways (its link is then still written).
+ * Seen to fail: with a relay that is told before the wake-up is made, or for ever; with a tag that
+ * only the first push finds (the next one's wake-up would be the stopped one's); with an idle worker
+ * that reads the turn only after its look; with a cancel that does not ring; with a worker that takes
+ * cancelled work for done at the first of its two ways, or forgets it; with an inbox that is never
+ * closed; with an end that touches the pool once more after it has told the steward (fault).
  */
 #include <errno.h>
+#include <malloc.h>
 #include <sched.h>
 #include <string.h>
 #include <unistd.h>
@@ -254,11 +255,59 @@ static void stopped_meanwhile(void)
 	STEP_CHECK(accepted > 1 && accepted < at, "%u of %u", accepted, at);
 }
 
+static bool ended;
+
+static void on_end(struct fq_node *node)
+{
+	(void)node;
+	ended = true;
+}
+
+static struct fq_node end_node = {.run = on_end};
+
+static void end_it(void *arg)
+{
+	(void)arg;
+	STEP_CHECK(!fq_pool_end(pool, queue, &end_node), "end");
+}
+
+/*
+ * Whoever ends a pool may find it gone (its memory is unmapped) the moment he has told the steward.
+ * The wait gives the steward the time to be there first; nothing hangs on it.
+ */
+static void end_is_the_last_touch(void)
+{
+	const struct fq_pool_config config = {.max_workers = 256};
+	bool stopped = true, overtaken = false;
+
+	for (unsigned at = 0; stopped; at++) {
+		struct stopper s;
+
+		ended = false;
+		STEP_CHECK(!fq_queue_create(&queue, 0), "queue");
+		STEP_CHECK(!fq_pool_create(&pool, &config), "pool");
+		stopped = stopper_start(&s, end_it, NULL, at);
+		if (fq_queue_wait(queue, stopped ? 20000000 : -1) == 1)
+			(void)fq_queue_drain(queue, FQ_NO_BUDGET);
+		overtaken |= ended && stopped;
+		stopper_finish(&s);
+		while (!ended) {
+			(void)fq_queue_wait(queue, -1);
+			(void)fq_queue_drain(queue, FQ_NO_BUDGET);
+		}
+		while (fq_queue_destroy(queue) == -EBUSY)
+			sched_yield();
+	}
+	if (!overtaken)
+		puts("the steward never came first");
+}
+
 int main(void)
 {
 	unsigned runs = 0;
 
 	alarm(280);
+	(void)mallopt(M_MMAP_THRESHOLD, 4096); /* what is freed is unmapped */
 	fq_step_hook = step_hook;
 	for (unsigned n = 0; n < SCENES * WHATS * WHATS; n++) {
 		const enum what what[2] = {n % WHATS, n / WHATS % WHATS};
@@ -268,6 +317,7 @@ int main(void)
 			runs += all_pairs(scene, what);
 	}
 	stopped_meanwhile();
+	end_is_the_last_touch();
 	printf("pairs of stops: %u\n", runs);
 	STEP_CHECK(runs > 500, "they were hardly stopped at all");
 	puts("ok");

@@ -1,18 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Seen to fail, with the defence taken out of a copy of the library:
- *   tests                                  defence
- *   t10, t04                               fq_pool_end() that joins the steward before it returns
- *   cancelled_work_completes_...           cancel that does not ring the steward
- *   grows_only_when_...                    a steward that never hires; workers that hire whenever
- *                                          one of them goes to work
- *   shrinks_...                            a dismissal that wakes nobody
- *   a_queue_stays_...                      submit without its hold on the queue
+ *   test                                   defence
+ *   trap t10 (t04 likewise)                fq_pool_end() that joins the steward before it returns
  *   starts_in_order_...                    a collect that does not reverse the stack
+ *   the_memory_is_the_hosts_...            a work that is "over" only after done
+ *   refuses_..., cancelled_work_...        a cancel that does not look at the state
+ *   cancelled_work_completes_...           a cancel that does not ring
+ *   drain_waits_for_...                    a drain that forgets what runs, or what is cancelled
  *   a_worker_cannot_...                    the check for one's own pool (hangs)
- *   the_memory_is_the_hosts_...            "over" only after done, which then cannot submit again
- *   a_child_...                            destroy that joins whatever the process
- *   create_that_fails_...                  a create that does not let the first workers go
+ *   stop_refuses_...                       a submit that looks at the inbox alone
+ *   stop_lets_a_worker_...                 a worker that takes work although it is closed
+ *   a_queue_stays_...                      a submit without its hold on the queue
+ *   grows_only_when_...                    a steward that hires whenever it may (and one that never
+ *                                          does: stop_refuses_..., which wants two, hangs)
+ *   workers_stay_... (two works at once)   an unlock that wakes nobody for what is left (hangs)
+ *   shrinks_...                            a dismissal that wakes nobody (hangs); a place given away
+ *                                          before its last worker is buried (crashes)
+ *   may_have_no_worker_...                 a steward that does not look again after a burial (hangs)
+ *   hires_again_...                        one that does not keep the time to try again (hangs)
+ *   create_that_fails_...                  a create that does not let the first workers go (hangs)
+ *   workers_are_named_...                  a thread created without its signals blocked
+ *   a_child_...                            an end, or a drain, that does not ask whose child it is in
  */
 #define _GNU_SOURCE
 #include <dirent.h>
