@@ -287,6 +287,9 @@ static void end_is_the_last_touch(void)
 		STEP_CHECK(!fq_queue_create(&queue, 0), "queue");
 		STEP_CHECK(!fq_pool_create(&pool, &config), "pool");
 		stopped = stopper_start(&s, end_it, NULL, at);
+		/* Wakes the steward in his place, should that be all there is left to do. */
+		if (stopped)
+			STEP_CHECK(!fq_pool_stop(pool), "stop");
 		if (fq_queue_wait(queue, stopped ? 20000000 : -1) == 1)
 			(void)fq_queue_drain(queue, FQ_NO_BUDGET);
 		overtaken |= ended && stopped;

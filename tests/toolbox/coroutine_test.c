@@ -3,7 +3,8 @@
  * The coroutines of examples/coroutine: parked on their owner, resumed from any thread.
  *
  * Seen to fail: resumed_while_it_runs with a turn that forgets a resume of a running coroutine, and
- * (resumed_from_four_threads) with "on_queue" cleared after the coroutine has gone on.
+ * with "on_queue" cleared only after the coroutine has gone on; cancelled_while_it_awaits with an await
+ * that leaves its stack, and the work on it, to the worker.
  */
 #define _GNU_SOURCE
 #include <pthread.h>

@@ -15,8 +15,8 @@
  *   grows_only_when_...                    a steward that hires whenever it may (and one that never
  *                                          does: stop_refuses_..., which wants two, hangs)
  *   workers_stay_... (two works at once)   an unlock that wakes nobody for what is left (hangs)
- *   shrinks_...                            a dismissal that wakes nobody (hangs); a place given away
- *                                          before its last worker is buried (crashes)
+ *   shrinks_...                            a place given away before its last worker is buried
+ *                                          (crashes)
  *   may_have_no_worker_...                 a steward that does not look again after a burial (hangs)
  *   hires_again_...                        one that does not keep the time to try again (hangs)
  *   create_that_fails_...                  a create that does not let the first workers go (hangs)
