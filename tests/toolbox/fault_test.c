@@ -4,14 +4,16 @@
  * signal handler in between, a poster that is cancelled, or gone the moment it has posted.
  *
  * Posters stopped for good at each of their steps, the wake-up they are about to make included, are
- * in tests/step (stopped_step.c, event_step.c, pool_step.c), use after the end in debug_step.c.
+ * in tests/step (stopped_step.c, event_step.c, pool_step.c), handlers at each step in handler_step.c,
+ * use after the end in debug_step.c.
  *
  * Seen to fail, with the defence taken out of a copy of the library:
  *   no_descriptors_...    fq_mux_open() that closes nothing when the timer fails; fq_queue_create()
  *                         that keeps its notifier when the rest fails
  *   full_counter_...      a signal that goes on until the write succeeds (hangs)
  *   interrupted_wait_...  fq_queue_wait() that returns on EINTR without fq_queue_check()
- *   handler_...           fq_queue_wait() that takes EINTR for a time-out and goes on (hangs)
+ *                         (with hooks), and one that goes on (without hooks: hangs)
+ *   handler_does_not_...  fq_pool_drain() that sleeps once
  *   cancelled_poster_...  fq_notifier_signal() by write(); fq_park_wake() with a cancellation point
  *   cancelled_waiter_...  a sleep that is a cancellation point
  */
@@ -286,6 +288,7 @@ Test(fault, handler_does_not_end_a_drain_of_a_pool)
 	cr_assert_eq(fq_pool_submit(pool, &work), 0);
 	cr_assert_eq(pthread_create(&other, NULL, let_go_when_handled, &leave), 0);
 	cr_assert_eq(fq_pool_drain(pool, -1), 0);
+	cr_assert(fq_event_is_set(&leave), "it has returned before the work could");
 	pthread_join(other, NULL);
 	cr_assert_geq(atomic_load(&handled), 5);
 	cr_assert_eq(fq_queue_drain(q, FQ_NO_BUDGET), 1);
