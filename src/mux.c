@@ -13,16 +13,35 @@
 
 #ifdef __linux__
 
-static int add(struct fq_queue *q, int fd, uint32_t events, struct fq_watch *watch)
+#define ALL_EVENTS (FQ_WATCH_IN | FQ_WATCH_HANGUP | FQ_WATCH_OUT)
+
+static int control(struct fq_queue *q, int op, int fd, uint32_t events, struct fq_watch *watch)
 {
 	struct epoll_event ev = {.events = events, .data = {.ptr = watch}};
 
-	return epoll_ctl(q->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
+	return epoll_ctl(q->epoll_fd, op, fd, &ev) ? -errno : 0;
+}
+
+static int add(struct fq_queue *q, int fd, uint32_t events, struct fq_watch *watch)
+{
+	return control(q, EPOLL_CTL_ADD, fd, events, watch);
+}
+
+static uint32_t to_epoll(unsigned events)
+{
+	return EPOLLRDHUP | (events & FQ_WATCH_IN ? EPOLLIN : 0u) |
+	       (events & FQ_WATCH_OUT ? EPOLLOUT : 0u);
+}
+
+static unsigned from_epoll(uint32_t events)
+{
+	return (events & EPOLLIN ? FQ_WATCH_IN : 0) | (events & EPOLLOUT ? FQ_WATCH_OUT : 0) |
+	       (events & ~(uint32_t)(EPOLLIN | EPOLLOUT) ? FQ_WATCH_HANGUP : 0);
 }
 
 static int add_watch(struct fq_queue *q, struct fq_watch *watch)
 {
-	return add(q, watch->fd, EPOLLRDHUP | (watch->events & FQ_WATCH_IN ? EPOLLIN : 0), watch);
+	return add(q, watch->fd, to_epoll(watch->events), watch);
 }
 
 static int add_own(struct fq_queue *q)
@@ -89,8 +108,7 @@ int fq_watch_add(struct fq_queue *q, struct fq_watch *watch, int fd, unsigned ev
 {
 	int err;
 
-	if (!q || !watch || !watch->run || (events & ~(FQ_WATCH_IN | FQ_WATCH_HANGUP)) ||
-	    q->epoll_fd < 0)
+	if (!q || !watch || !watch->run || (events & ~ALL_EVENTS) || q->epoll_fd < 0)
 		return -EINVAL;
 	if (watch->queue)
 		return -EBUSY;
@@ -103,6 +121,20 @@ int fq_watch_add(struct fq_queue *q, struct fq_watch *watch, int fd, unsigned ev
 	watch->next = q->watches;
 	q->watches = watch;
 	return 0;
+}
+
+int fq_watch_change(struct fq_watch *watch, unsigned events)
+{
+	int err;
+
+	if (!watch || (events & ~ALL_EVENTS))
+		return -EINVAL;
+	if (!watch->queue)
+		return -ENOENT;
+	err = control(watch->queue, EPOLL_CTL_MOD, watch->fd, to_epoll(events), watch);
+	if (!err)
+		watch->events = events;
+	return err;
 }
 
 void fq_watch_remove(struct fq_watch *watch)
@@ -137,8 +169,7 @@ bool fq_watches_run(struct fq_queue *q)
 		if (!watch)
 			continue;
 		ran = true;
-		watch->run(watch, (ev.events & EPOLLIN ? FQ_WATCH_IN : 0) |
-					  (ev.events & ~(uint32_t)EPOLLIN ? FQ_WATCH_HANGUP : 0));
+		watch->run(watch, from_epoll(ev.events));
 	}
 	return ran;
 }
@@ -167,6 +198,13 @@ int fq_watch_add(struct fq_queue *q, struct fq_watch *watch, int fd, unsigned ev
 	(void)q;
 	(void)watch;
 	(void)fd;
+	(void)events;
+	return -EINVAL;
+}
+
+int fq_watch_change(struct fq_watch *watch, unsigned events)
+{
+	(void)watch;
 	(void)events;
 	return -EINVAL;
 }

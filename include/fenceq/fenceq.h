@@ -21,6 +21,7 @@
 
 #include <fenceq/base.h>
 #include <fenceq/call.h>
+#include <fenceq/channel.h>
 #include <fenceq/deadline.h>
 #include <fenceq/device.h>
 #include <fenceq/event.h>
@@ -31,6 +32,7 @@
 #include <fenceq/pool.h>
 #include <fenceq/queue.h>
 #include <fenceq/quiesce.h>
+#include <fenceq/request.h>
 #include <fenceq/snapshot.h>
 #include <fenceq/stats.h>
 #include <fenceq/thread.h>

@@ -30,6 +30,8 @@ struct fq_watch;
 #define FQ_WATCH_IN 1u
 /** The fd's other end is gone, or the fd has an error; always watched for. */
 #define FQ_WATCH_HANGUP 2u
+/** The fd takes data again. */
+#define FQ_WATCH_OUT 4u
 
 /** Runs on the owner, from fq_queue_drain(). May remove the watch and free its memory. */
 typedef void fq_watch_fn(struct fq_watch *watch, unsigned events);
@@ -38,19 +40,25 @@ typedef void fq_watch_fn(struct fq_watch *watch, unsigned events);
 struct fq_watch {
 	fq_watch_fn *run;
 	int fd;                 /**< set by fq_watch_add() */
-	unsigned events;        /**< set by fq_watch_add() */
+	unsigned events;        /**< set by fq_watch_add(), fq_watch_change() */
 	struct fq_queue *queue; /**< the library's; NULL while not added */
 	struct fq_watch *next;  /**< the library's */
 };
 
 /**
- * Watches @p fd for @p events (FQ_WATCH_IN, or 0 for hang-ups alone). The fd stays the host's, which
- * removes the watch before it closes it. Owner.
+ * Watches @p fd for @p events (FQ_WATCH_IN and FQ_WATCH_OUT, or 0 for hang-ups alone). The fd stays
+ * the host's, which removes the watch before it closes it. Owner.
  * @return 0; -EINVAL NULL, no `run`, unknown events, or a queue without FQ_QUEUE_EPOLL; -EBUSY the
  *         watch is added already; -EEXIST the fd is watched already; -EBADF, -EPERM (a file that
  *         cannot be polled), -ENOMEM, -ENOSPC from the system.
  */
 FQ_API int fq_watch_add(struct fq_queue *q, struct fq_watch *watch, int fd, unsigned events);
+
+/**
+ * Watches for other events from now on. Owner.
+ * @return 0; -EINVAL NULL, unknown events; -ENOENT the watch is not added.
+ */
+FQ_API int fq_watch_change(struct fq_watch *watch, unsigned events);
 
 /** Owner. Does nothing to a watch that is not added. */
 FQ_API void fq_watch_remove(struct fq_watch *watch);
