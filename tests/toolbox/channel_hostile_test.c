@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* A peer that cannot be trusted. */
+#define _GNU_SOURCE
+#include "channel_host.h"
+
+TestSuite(channel_hostile, .init = setup, .fini = teardown, .timeout = 100);
+
+static void garbage(struct header h)
+{
+	struct ask ask;
+
+	open_channel();
+	ask_peer(&ask, 1);
+	drain();
+	peer_write(&h, sizeof(h));
+	drain();
+	cr_assert_eq(wait_for(&ask, 0), -EPROTO);
+	cr_assert_eq(lost, 1);
+	cr_assert_eq(lost_status, -EPROTO);
+	cr_assert_eq(stats().protocol_errors, 1);
+	cr_assert_eq(fq_channel_call(channel, &ask.call), -ENOTCONN);
+	cr_assert_eq(fq_channel_post(channel, &ask.call.message), -ENOTCONN);
+}
+
+Test(channel_hostile, garbage_is_the_end)
+{
+	garbage((struct header){.size = sizeof(struct header), .reply = 2});
+}
+
+Test(channel_hostile, a_size_beyond_the_limit_is_the_end)
+{
+	garbage((struct header){.size = UINT32_MAX});
+}
+
+Test(channel_hostile, a_size_below_the_header_is_the_end)
+{
+	garbage((struct header){.size = sizeof(struct header) - 1});
+}
+
+Test(channel_hostile, a_request_where_none_may_come_is_the_end)
+{
+	config.serve = NULL;
+	garbage((struct header){.size = sizeof(struct header)});
+}
+
+Test(channel_hostile, forged_duplicate_and_early_replies_are_refused)
+{
+	struct ask ask;
+	struct small m;
+
+	config.max_message = sizeof(struct small);
+	open_channel();
+	ask_peer(&ask, 1);
+	/* Guessed before the request has left: the id of the first is known. */
+	peer_replies(UINT64_C(1) << 6, 666);
+	peer_replies(0, 666);
+	peer_replies(UINT64_MAX, 666);
+	(void)fq_queue_drain(queue, FQ_NO_BUDGET);
+	cr_assert_eq(stats().requests.refused_forged, 3);
+	cr_assert(peer_read(&m, sizeof(m)));
+	cr_assert_eq(m.h.id, UINT64_C(1) << 6, "the test's guess was right");
+	peer_replies(m.h.id, 5);
+	peer_replies(m.h.id, 667);
+	cr_assert_eq(wait_for(&ask, FOR_EVER), 0);
+	drain();
+	cr_assert_eq(ask.in.value, 5);
+	cr_assert_eq(stats().requests.refused_late, 1);
+	cr_assert_eq(lost, 0);
+}
+
+Test(channel_hostile, a_reply_too_large_for_its_room)
+{
+	struct {
+		struct small m;
+		char more[100];
+	} big = {.m.h = {.size = sizeof(big), .reply = 1}};
+	struct ask ask;
+	struct small m;
+
+	open_channel();
+	ask_peer(&ask, 1);
+	drain();
+	cr_assert(peer_read(&m, sizeof(m)));
+	big.m.h.id = m.h.id;
+	peer_write(&big, sizeof(big));
+	cr_assert_eq(wait_for(&ask, FOR_EVER), -EMSGSIZE);
+	cr_assert_eq(ask.call.request.size, sizeof(big));
+	cr_assert_eq(ask.in.value, 0);
+}
