@@ -83,6 +83,33 @@ Test(watch, hang_up_is_always_watched_for)
 	cr_assert(events[0] & FQ_WATCH_HANGUP);
 }
 
+/* Room to write is told only while it is asked for. */
+Test(watch, events_can_be_changed)
+{
+	static char much[1 << 20];
+
+	watch[0].run = run;
+	cr_assert_eq(fq_watch_change(&watch[0], FQ_WATCH_OUT), -ENOENT, "not added");
+	cr_assert_eq(fq_watch_add(host.q, &watch[0], pair[0], FQ_WATCH_IN), 0);
+	cr_assert_not(readable(host.q), "it could be written to, but nobody asked");
+	cr_assert_eq(fq_watch_change(&watch[0], 8), -EINVAL);
+	cr_assert_eq(fq_watch_change(NULL, 0), -EINVAL);
+	cr_assert_eq(fq_watch_change(&watch[0], FQ_WATCH_IN | FQ_WATCH_OUT), 0);
+	cr_assert(readable(host.q));
+	(void)fq_queue_drain(host.q, FQ_NO_BUDGET);
+	cr_assert_eq(events[0], FQ_WATCH_OUT);
+	while (write(pair[0], much, sizeof(much)) > 0)
+		;
+	cr_assert_not(readable(host.q), "it is full");
+	while (read(pair[1], much, sizeof(much)) > 0)
+		;
+	cr_assert(readable(host.q));
+	cr_assert_eq(fq_watch_change(&watch[0], 0), 0);
+	cr_assert_not(readable(host.q));
+	cr_assert_eq(write(pair[1], "x", 1), 1);
+	cr_assert_not(readable(host.q));
+}
+
 /* Frees the other one, which is ready as well. */
 static void remove_other(struct fq_watch *w, unsigned what)
 {
