@@ -48,7 +48,7 @@ Test(request_done, done_runs_on_the_owner_whichever_way_it_ends)
 	(void)submit(&req[2]);
 	drain_until(3);
 	cr_assert_eq(last_status, -ETIMEDOUT);
-	req[3].timeout_ns = FOR_EVER;
+	req[3].timeout_ns = LONG;
 	(void)submit(&req[3]);
 	(void)fq_queue_drain(queue, FQ_NO_BUDGET); /* its deadline is set */
 	fq_request_fail_all(table, -EPIPE);
@@ -60,7 +60,7 @@ Test(request_done, done_runs_on_the_owner_whichever_way_it_ends)
 /* It ends before the owner has come to set the deadline. */
 Test(request_done, over_before_its_time_out_is_set)
 {
-	struct fq_request req = {.done = done, .timeout_ns = FOR_EVER};
+	struct fq_request req = {.done = done, .timeout_ns = LONG};
 
 	open_table(4, 16);
 	calls = 0;
@@ -114,7 +114,7 @@ Test(request_done, ten_thousand_with_time_outs)
 	calls = timed_out = answered = 0;
 	for (unsigned i = 0; i < MANY; i++) {
 		req[i].done = count;
-		req[i].timeout_ns = i % 2 ? 1000000 : FOR_EVER;
+		req[i].timeout_ns = i % 2 ? 1000000 : LONG;
 		id[i] = submit(&req[i]);
 	}
 	for (unsigned i = 0; i < MANY; i += 2)

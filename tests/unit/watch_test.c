@@ -143,7 +143,7 @@ Test(watch, bad_input)
 	watch[0].run = watch[1].run = run;
 	cr_assert_eq(fq_watch_add(NULL, &watch[0], pair[0], 0), -EINVAL);
 	cr_assert_eq(fq_watch_add(host.q, NULL, pair[0], 0), -EINVAL);
-	cr_assert_eq(fq_watch_add(host.q, &watch[0], pair[0], 4), -EINVAL);
+	cr_assert_eq(fq_watch_add(host.q, &watch[0], pair[0], 8), -EINVAL);
 	cr_assert_eq(fq_watch_add(host.q, &watch[0], -1, 0), -EBADF);
 	cr_assert_eq(fq_watch_add(host.q, &watch[0], regular, 0), -EPERM);
 	cr_assert_eq(fq_queue_create(&plain, 0), 0);
