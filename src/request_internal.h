@@ -12,6 +12,10 @@
 
 #include "internal.h"
 
+/* Of a slot's word, above its state and flags (request.c). A new one is free, in generation 1. */
+#define FQ_SLOT_GENERATION_SHIFT 8
+#define FQ_SLOT_GENERATION_BITS 56u
+
 struct fq_slot {
 	fq_a64 word;
 	struct fq_request *request; /* whoever moves the word to TAKEN writes, to CLAIMED reads */

@@ -57,6 +57,11 @@
  *   Reading costs two calls for each message, its header and the rest, and one that finds nothing:
  *   the kernel reports passed fds for a whole read, so a read never goes beyond the end of a message.
  *   Writing costs one. At most 64 messages are read, and 64 written, before other work has its turn.
+ *
+ *   A call that is over before its message was written keeps its slot until the owner has come by and
+ *   what stands before it is written: a peer that reads nothing ends in -EAGAIN, not in memory.
+ *
+ *   A forked child shares the socket with its parent: there, close the channel before the first drain.
  */
 
 #include <stdbool.h>
