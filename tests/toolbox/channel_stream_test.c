@@ -119,7 +119,7 @@ Test(channel_stream, one_byte_at_a_time)
  * stays whole.
  *
  * Seen to fail: with the rest of a message written from the caller's memory (fault); with a half
- * written message dropped (the peer reads the next one's bytes as its body).
+ * written message dropped (the peer waits for the rest of it for ever).
  */
 Test(trap, t08_message_destroyed_after_time_out)
 {

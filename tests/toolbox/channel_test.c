@@ -253,8 +253,8 @@ static void *nesting_peer(void *arg)
  * The owner waits inside of serve, inside of serve ...: messages stay as they are, replies are read at
  * any depth, and what is nested too deep is refused, not left to wait for ever.
  *
- * Seen to fail: with one buffer for all (overwritten); without refusing, reading nothing at that depth
- * (the waits time out).
+ * Seen to fail: with one buffer for all (it is freed twice); with reading nothing at that depth in place
+ * of refusing (hangs).
  */
 Test(channel, serving_nests_and_is_bounded)
 {
