@@ -32,9 +32,10 @@ Test(channel_end, peer_gone_before_we_write)
 	peer_asks(9);
 	close_pair(1);
 	ask_peer(&ask, 1);
-	cr_assert_eq(wait_for(&ask, FOR_EVER), -ECONNRESET);
+	(void)fq_queue_poll(queue, FQ_NO_BUDGET); /* writes, without a look at the socket before */
 	cr_assert_eq(served, 1);
 	cr_assert_eq(lost, 1);
+	cr_assert_eq(wait_for(&ask, FOR_EVER), -ECONNRESET);
 }
 
 /* A peer that reads no more, and writes on. */
@@ -46,9 +47,10 @@ Test(channel_end, peer_that_only_shuts_its_reading_side)
 	peer_asks(9);
 	cr_assert_eq(shutdown(pair[1], SHUT_RD), 0);
 	ask_peer(&ask, 1);
-	cr_assert_eq(wait_for(&ask, FOR_EVER), -ECONNRESET);
+	(void)fq_queue_poll(queue, FQ_NO_BUDGET);
 	cr_assert_eq(served, 1);
 	cr_assert_eq(lost, 1);
+	cr_assert_eq(wait_for(&ask, FOR_EVER), -ECONNRESET);
 }
 
 Test(channel_end, end_of_file_in_the_middle_of_a_message)
@@ -160,6 +162,31 @@ Test(channel_end, destroyed_in_sent)
 	drain();
 	cr_assert_eq(sent, 2);
 	cr_assert_eq(sent_status, -ENOTCONN);
+}
+
+/* The connection is lost with messages on the list, and the first that is told destroys it. */
+Test(channel_end, destroyed_in_sent_while_it_is_lost)
+{
+	struct big *b = calloc(1, sizeof(*b));
+	struct fq_message m[3];
+
+	shrink_buffers();
+	fill(b, 1, BODY / 8);
+	open_channel();
+	sent = 0;
+	for (unsigned i = 0; i < 3; i++) {
+		m[i] = (struct fq_message){
+			.data = b, .size = sizeof(*b), .sent = i ? destroy_in_sent : NULL};
+		cr_assert_eq(fq_channel_post(channel, &m[i]), 0);
+	}
+	drain();
+	cr_assert_eq(sent, 0);
+	close_pair(1);
+	drain();
+	cr_assert_eq(sent, 2);
+	cr_assert_eq(sent_status, -ECONNRESET);
+	cr_assert_eq(lost, 0, "it is not there any more");
+	free(b);
 }
 
 static void destroy_in_done(struct fq_request *req)
