@@ -75,6 +75,8 @@ static void ready(struct fq_watch *watch, unsigned events)
 			fq_rx_read(ch);
 		else if (events & FQ_WATCH_HANGUP)
 			fq_channel_lose(ch, -ECONNRESET);
+		else
+			fq_channel_watch(ch); /* until a buffer is free */
 	}
 	fq_request_leave(t);
 }

@@ -232,7 +232,6 @@ static void take_request(struct fq_channel *ch, struct fq_incoming *in)
 		ch->serving--;
 	} else {
 		fq_count_owner(&ch->refused, 1);
-		fq_channel_watch(ch); /* not for reading */
 		ch->config.refuse(ch, &received, ch->config.opaque);
 	}
 	put_back(ch, in);

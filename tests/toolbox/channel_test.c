@@ -297,18 +297,7 @@ static void serve_deeper(struct fq_received *received)
 	(void)wait_for(&inner[depth++], 20000000);
 }
 
-static uint64_t drains(void)
-{
-	struct fq_queue_stats s;
-
-	fq_queue_get_stats(queue, &s);
-	return s.drains;
-}
-
-/*
- * It has nobody to read for it: it times out, and nothing worse. While it waits it sleeps, although
- * there is something to read.
- */
+/* It has nobody to read for it: it times out, and nothing worse. */
 Test(channel, waiting_in_refuse_times_out)
 {
 	open_channel();
@@ -321,8 +310,56 @@ Test(channel, waiting_in_refuse_times_out)
 	drain();
 	cr_assert_geq(refused, 1);
 	cr_assert_eq(refuse_status, -ETIMEDOUT);
-	cr_assert_lt(drains(), 100);
 	cr_assert_eq(lost, 0);
+}
+
+static int slept;
+
+static void sleep_in_refuse(struct fq_received *received)
+{
+	(void)received;
+	for (int i = 0; i < 4; i++) {
+		(void)fq_queue_drain(queue, FQ_NO_BUDGET);
+		slept = fq_queue_wait(queue, 1000000);
+	}
+}
+
+/* What cannot be read does not keep the owner awake. */
+Test(channel, refuse_can_sleep_although_there_is_something_to_read)
+{
+	open_channel();
+	on_serve = serve_deeper;
+	on_refuse = sleep_in_refuse;
+	depth = 0;
+	slept = -1;
+	for (unsigned i = 0; i < NESTING + 2; i++)
+		peer_asks(i + 1);
+	(void)fq_queue_drain(queue, FQ_NO_BUDGET);
+	cr_assert_eq(slept, 0, "it was not a time-out: %d", slept);
+	drain();
+	cr_assert_eq(served + refused, NESTING + 2);
+}
+
+static void peer_goes(struct fq_received *received)
+{
+	(void)received;
+	cr_assert_eq(lost, 0);
+	close_pair(1);
+	(void)fq_queue_drain(queue, FQ_NO_BUDGET);
+	cr_assert_eq(lost, 1, "nor is it noticed too late that the peer has gone");
+}
+
+Test(channel, peer_gone_while_nothing_can_be_read)
+{
+	open_channel();
+	on_serve = serve_deeper;
+	on_refuse = peer_goes;
+	depth = 0;
+	for (unsigned i = 0; i < NESTING + 1; i++)
+		peer_asks(i + 1);
+	drain();
+	cr_assert_eq(refused, 1);
+	cr_assert_eq(lost, 1);
 }
 
 Test(channel, without_refuse_too_deep_is_the_end)
