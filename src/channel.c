@@ -55,7 +55,7 @@ static int init_table(struct fq_channel *ch)
 	for (uint32_t i = 0; i < config.slots; i++) {
 		ch->outgoing[i].slot = &ch->table->slot[i];
 		ch->outgoing[i].message.channel = ch;
-		ch->outgoing[i].message.node.run = fq_tx_call;
+		ch->outgoing[i].message.node.run = fq_tx_exchange;
 	}
 	return 0;
 }
@@ -181,28 +181,28 @@ static int check_message(const struct fq_channel *ch, const struct fq_message *m
  * All that is the caller's is read and written before the request is published: from then on it may
  * be over at any time.
  */
-int fq_channel_call(struct fq_channel *ch, struct fq_call *call)
+int fq_channel_exchange(struct fq_channel *ch, struct fq_exchange *exchange)
 {
 	struct fq_outgoing *out;
 	int err;
 
-	if (!fq_is_alive(ch) || !call || (call->reply_room && !call->reply_fds))
+	if (!fq_is_alive(ch) || !exchange || (exchange->reply_room && !exchange->reply_fds))
 		return -EINVAL;
-	err = check_message(ch, &call->message);
+	err = check_message(ch, &exchange->message);
 	if (!err)
-		err = fq_request_reserve(ch->table, &call->request);
+		err = fq_request_reserve(ch->table, &exchange->request);
 	if (err)
 		return err;
-	call->reply_nfds = 0;
-	ch->config.put_id(call->message.data, fq_request_id(ch->table, &call->request),
+	exchange->reply_nfds = 0;
+	ch->config.put_id(exchange->message.data, fq_request_id(ch->table, &exchange->request),
 			  ch->config.opaque);
-	out = &ch->outgoing[call->request.slot];
-	out->message.data = call->message.data;
-	out->message.size = call->message.size;
-	out->message.fds = call->message.fds;
-	out->message.nfds = call->message.nfds;
+	out = &ch->outgoing[exchange->request.slot];
+	out->message.data = exchange->message.data;
+	out->message.size = exchange->message.size;
+	out->message.fds = exchange->message.fds;
+	out->message.nfds = exchange->message.nfds;
 	fq_request_enter(ch->table);
-	err = fq_request_publish(ch->table, &call->request, true);
+	err = fq_request_publish(ch->table, &exchange->request, true);
 	if (err)
 		fq_request_leave(ch->table);
 	else

@@ -18,7 +18,7 @@
 
 #define FQ_CHANNEL_BUDGET 64u
 
-/* A call's message: the channel's own, as the call may be over while this is on a list. */
+/* An exchange's message: the channel's own, as that may be over while this is on a list. */
 struct fq_outgoing {
 	struct fq_message message; /* its data are the caller's: only to be read when borrowed */
 	struct fq_slot *slot;
@@ -77,8 +77,8 @@ void fq_channel_lose(struct fq_channel *ch, int status);
 void fq_channel_watch(struct fq_channel *ch);
 
 /* channel_tx.c */
-void fq_tx_call(struct fq_node *node); /* run of an outgoing call's node */
-void fq_tx_post(struct fq_node *node); /* run of a posted message's node */
+void fq_tx_exchange(struct fq_node *node); /* run of an outgoing exchange's node */
+void fq_tx_post(struct fq_node *node);     /* run of a posted message's node */
 void fq_tx_pump(struct fq_channel *ch);
 void fq_tx_fail(struct fq_channel *ch, int status);
 static inline bool fq_tx_is_waiting(const struct fq_channel *ch)

@@ -185,30 +185,30 @@ static int fill(struct fq_channel *ch, struct fq_incoming *in)
 
 /* -- what has come ----------------------------------------------------------------------------- */
 
-static void hand_fds(struct fq_incoming *in, struct fq_call *call)
+static void hand_fds(struct fq_incoming *in, struct fq_exchange *exchange)
 {
-	if (in->fds_lost || in->nfds > call->reply_room) {
-		if (!call->request.status)
-			call->request.status = -EMSGSIZE;
+	if (in->fds_lost || in->nfds > exchange->reply_room) {
+		if (!exchange->request.status)
+			exchange->request.status = -EMSGSIZE;
 		return;
 	}
 	if (in->nfds)
-		memcpy(call->reply_fds, in->fds, in->nfds * sizeof(int));
-	call->reply_nfds = in->nfds;
+		memcpy(exchange->reply_fds, in->fds, in->nfds * sizeof(int));
+	exchange->reply_nfds = in->nfds;
 	in->nfds = 0;
 }
 
 static void take_reply(struct fq_channel *ch, struct fq_incoming *in)
 {
 	struct fq_slot *slot;
-	struct fq_call *call;
+	struct fq_exchange *exchange;
 
 	fq_count_owner(&ch->replies, 1);
 	if (fq_request_claim(ch->table, in->header.id, &slot))
 		return;
-	call = fq_container_of(slot->request, struct fq_call, request);
-	fq_request_fill(ch->table, &call->request, in->header.status, in->data, in->size);
-	hand_fds(in, call);
+	exchange = fq_container_of(slot->request, struct fq_exchange, request);
+	fq_request_fill(ch->table, &exchange->request, in->header.status, in->data, in->size);
+	hand_fds(in, exchange);
 	fq_request_finish(ch->table, slot);
 }
 

@@ -6,14 +6,15 @@
 #include "channel_internal.h"
 
 /*
- * One list of messages, calls' and posted ones, in the order in which they came off the queue. The
+ * One list of messages, of exchanges and posted ones, in the order in which they came off the queue. The
  * first is written; what the socket does not take of it is copied, so that its memory may go, and is
  * written before the next.
  */
 
 static struct fq_outgoing *call_of(struct fq_message *m)
 {
-	return m->node.run == fq_tx_call ? fq_container_of(m, struct fq_outgoing, message) : NULL;
+	return m->node.run == fq_tx_exchange ? fq_container_of(m, struct fq_outgoing, message)
+					     : NULL;
 }
 
 static void append(struct fq_channel *ch, struct fq_node *node)
@@ -38,7 +39,7 @@ static void give_back(struct fq_channel *ch, struct fq_message *m, int status)
 	fq_request_leave(ch->table);
 }
 
-/* A call that is off the list, and not borrowed. */
+/* An exchange that is off the list, and not borrowed. */
 static void drop_call(struct fq_channel *ch, struct fq_outgoing *out)
 {
 	fq_count_owner(&ch->withdrawn, 1);
@@ -46,7 +47,7 @@ static void drop_call(struct fq_channel *ch, struct fq_outgoing *out)
 	fq_request_leave(ch->table);
 }
 
-void fq_tx_call(struct fq_node *node)
+void fq_tx_exchange(struct fq_node *node)
 {
 	struct fq_message *m = fq_container_of(node, struct fq_message, node);
 	struct fq_channel *ch = m->channel;
@@ -183,7 +184,7 @@ static void write_call(struct fq_channel *ch, struct fq_outgoing *out)
 	done = write_message(ch, &out->message, &err);
 	if (done && err)
 		(void)fq_request_end(out->slot->request, err, &ch->table->lost);
-	/* After the settling, the slot and the record with it may be another call's. */
+	/* After the settling, the slot and the record with it may be another exchange's. */
 	if (done)
 		take_first(ch);
 	fq_request_settle(ch->table, out->slot, done);

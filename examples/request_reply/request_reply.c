@@ -127,7 +127,7 @@ static void lock(void *opaque)
 static const struct fq_wait_hooks let_go = {.release = unlock, .retake = lock, .opaque = &big_lock};
 
 struct ask {
-	struct fq_call call;
+	struct fq_exchange exchange;
 	struct message out;
 	struct message in;
 };
@@ -138,15 +138,15 @@ static int send_ask(struct ask *ask, uint32_t thread, uint64_t sequence)
 		.out = {.header = {.kind = REQUEST, .size = sizeof(ask->out)},
 			.thread = thread,
 			.sequence = sequence},
-		.call = {.message = {.data = &ask->out, .size = sizeof(ask->out)},
-			 .request = {.reply = &ask->in, .room = sizeof(ask->in)}},
+		.exchange = {.message = {.data = &ask->out, .size = sizeof(ask->out)},
+			     .request = {.reply = &ask->in, .room = sizeof(ask->in)}},
 	};
-	return fq_channel_call(channel, &ask->call);
+	return fq_channel_exchange(channel, &ask->exchange);
 }
 
 static void check(struct ask *ask, const struct fq_wait_hooks *hooks)
 {
-	int status = fq_request_wait(&ask->call.request, -1, hooks);
+	int status = fq_request_wait(&ask->exchange.request, -1, hooks);
 
 	if (status || ask->in.thread != ask->out.thread || ask->in.sequence != ask->out.sequence ||
 	    ask->in.hash != hash_of(&ask->out))
@@ -235,11 +235,11 @@ static void run_cpus(const struct options *o)
 static int say_goodbye(void)
 {
 	struct message out = {.header = {.kind = GOODBYE, .size = sizeof(out)}}, in;
-	struct fq_call call = {.message = {.data = &out, .size = sizeof(out)},
-			       .request = {.reply = &in, .room = sizeof(in)}};
-	int err = fq_channel_call(channel, &call);
+	struct fq_exchange exchange = {.message = {.data = &out, .size = sizeof(out)},
+				       .request = {.reply = &in, .room = sizeof(in)}};
+	int err = fq_channel_exchange(channel, &exchange);
 
-	return err ? err : fq_request_wait(&call.request, -1, NULL);
+	return err ? err : fq_request_wait(&exchange.request, -1, NULL);
 }
 
 static double now(void)

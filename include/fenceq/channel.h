@@ -18,16 +18,16 @@
  *                                        .parse = parse, .put_id = put_id, .serve = serve};
  *     fq_channel_create(&channel, &config);
  *
- *     struct fq_call call = {.message = {.data = &out, .size = sizeof(out)},
- *                            .request = {.reply = &in, .room = sizeof(in)}};
- *     err = fq_channel_call(channel, &call);
+ *     struct fq_exchange exchange = {.message = {.data = &out, .size = sizeof(out)},
+ *                                    .request = {.reply = &in, .room = sizeof(in)}};
+ *     err = fq_channel_exchange(channel, &exchange);
  *     if (!err)
- *         err = fq_request_wait(&call.request, timeout_ns, hooks);
+ *         err = fq_request_wait(&exchange.request, timeout_ns, hooks);
  *
  * Guarantees
  *   | function            | who   | progress             | system calls                   |
  *   |---------------------|-------|----------------------|--------------------------------|
- *   | fq_channel_call     | any   | lock-free, no alloc  | one write, if the owner sleeps |
+ *   | fq_channel_exchange | any   | lock-free, no alloc  | one write, if the owner sleeps |
  *   | fq_channel_post     | any   | lock-free, no alloc  | one write, if the owner sleeps |
  *   | fq_channel_close    | owner | O(slots) + callbacks | one for each waiter            |
  *   | fq_channel_destroy  | owner | O(slots) + callbacks | one for each waiter            |
@@ -37,13 +37,13 @@
  *     small the socket's buffer is.
  *   - Passed fds leave with the first byte of their message, once. Those that arrive belong to the
  *     message whose bytes they came with, never to an earlier one; none is leaked.
- *   - **Whose memory?** The bytes, fds and reply buffer of a call stay the channel's until its request
+ *   - **Whose memory?** The bytes, fds and reply buffer of an exchange stay the channel's until its request
  *     is over, whichever way; a time-out does not depend on the peer or on the owner's next drain,
  *     also while the message is queued or half written (what is left of it has been copied, and still
  *     goes out). Those of a posted message stay the channel's until `sent` is called.
  *   - Nothing the peer sends makes the channel read or write outside of its buffers, loop, or abort.
  *   - `lost` is called once, after everything that was pending has been failed.
- *   - Any callback may post, call, wait, close and destroy.
+ *   - Any callback may post, exchange, wait, close and destroy.
  *
  * Who reads while a callback waits?
  *   `serve` is given a message in a buffer of its own, which stays until it returns. If it waits for
@@ -58,7 +58,7 @@
  *   the kernel reports passed fds for a whole read, so a read never goes beyond the end of a message.
  *   Writing costs one. At most 64 messages are read, and 64 written, before other work has its turn.
  *
- *   A call that is over before its message was written keeps its slot until the owner has come by and
+ *   An exchange that is over before its message was written keeps its slot until the owner has come by and
  *   what stands before it is written: a peer that reads nothing ends in -EAGAIN, not in memory.
  *
  *   A forked child shares the socket with its parent: there, close the channel before the first drain.
@@ -82,7 +82,7 @@ typedef void fq_message_fn(struct fq_message *message, int status);
 
 /** Something to send. Caller memory; zero-initialise it. */
 struct fq_message {
-	void *data;          /**< header and all; fq_channel_call() puts the id in */
+	void *data;          /**< header and all; fq_channel_exchange() puts the id in */
 	size_t size;         /**< at least a header, at most max_message */
 	const int *fds;      /**< to pass along; they stay the host's */
 	unsigned nfds;       /**< at most FQ_CHANNEL_FDS_MAX */
@@ -94,7 +94,7 @@ struct fq_message {
 };
 
 /** A request to the peer. Caller memory; zero-initialise it. */
-struct fq_call {
+struct fq_exchange {
 	struct fq_request request; /**< the reply is the whole message, header and all */
 	struct fq_message message; /**< `sent` is not called */
 	int *reply_fds;      /**< where to put the fds that come with the reply; then the host's */
@@ -138,7 +138,7 @@ struct fq_channel_config {
 	 * then the connection is lost with -EPROTO.
 	 */
 	int (*parse)(const void *header, struct fq_header *out, void *opaque);
-	/** Any thread, in fq_channel_call(): writes the id into an outgoing header, and nothing else. */
+	/** Any thread, in fq_channel_exchange(): writes the id into an outgoing header, and nothing else. */
 	void (*put_id)(void *header, uint64_t id, void *opaque);
 	/** Owner: the peer wants something. NULL: it must not, and the connection is lost with -EPROTO. */
 	void (*serve)(struct fq_channel *channel, struct fq_received *received, void *opaque);
@@ -158,7 +158,7 @@ struct fq_channel_config {
 struct fq_channel_stats {
 	struct fq_request_stats requests;
 	uint64_t sent;        /**< messages handed to the kernel */
-	uint64_t withdrawn;   /**< calls that were over before the first byte was written */
+	uint64_t withdrawn;   /**< exchanges that were over before the first byte was written */
 	uint64_t half_copied; /**< messages that the socket took in parts */
 	uint64_t blocked;     /**< times the socket took nothing more */
 	uint64_t replies;     /**< received, refused ones included */
@@ -185,7 +185,8 @@ FQ_API FQ_MUST_USE int fq_channel_create(struct fq_channel **out,
  *         smaller than a header, larger than max_message, or has too many fds. Nothing was sent then.
  *         An fd that cannot be passed ends the request with what the socket says of it (-EBADF).
  */
-FQ_API FQ_MUST_USE int fq_channel_call(struct fq_channel *channel, struct fq_call *call);
+FQ_API FQ_MUST_USE int fq_channel_exchange(struct fq_channel *channel,
+					   struct fq_exchange *exchange);
 
 /**
  * Sends a message that has no reply, or is one. Any thread. If this returns 0, `sent` is called once,

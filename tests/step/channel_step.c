@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The owner stopped before each of its steps while it writes a call's message; the call is cancelled,
+ * The owner stopped before each of its steps while it writes an exchange's message; that is cancelled,
  * its memory goes as soon as its wait has returned, and another takes the only slot as soon as it is
  * free. The peer gets the second message once, and whole.
  *
@@ -25,7 +25,7 @@ struct message {
 };
 
 struct ask {
-	struct fq_call call;
+	struct fq_exchange exchange;
 	struct message out;
 	struct message in;
 };
@@ -57,16 +57,16 @@ static bool no(void *opaque)
 
 static const struct fq_wait_hooks foreign = {.may_drain = no};
 
-static int call(struct ask *ask, uint64_t value)
+static int exchange(struct ask *ask, uint64_t value)
 {
 	memset(ask, 0, sizeof(*ask));
 	ask->out.size = sizeof(ask->out);
 	ask->out.value = value;
-	ask->call.message.data = &ask->out;
-	ask->call.message.size = sizeof(ask->out);
-	ask->call.request.reply = &ask->in;
-	ask->call.request.room = sizeof(ask->in);
-	return fq_channel_call(channel, &ask->call);
+	ask->exchange.message.data = &ask->out;
+	ask->exchange.message.size = sizeof(ask->out);
+	ask->exchange.request.reply = &ask->in;
+	ask->exchange.request.room = sizeof(ask->in);
+	return fq_channel_exchange(channel, &ask->exchange);
 }
 
 static void drain(void *arg)
@@ -123,33 +123,33 @@ static bool run(unsigned at, size_t page, unsigned *reused)
 
 	STEP_CHECK(first != MAP_FAILED, "mmap");
 	open_channel();
-	STEP_CHECK(!call(first, 1), "call");
+	STEP_CHECK(!exchange(first, 1), "exchange");
 	stopped = stopper_start(&owner, drain, NULL, at);
-	STEP_CHECK(fq_request_cancel(&first->call.request), "step %u: nobody else ends it", at);
-	if (fq_event_is_set(&first->call.request.over)) {
-		STEP_CHECK(fq_request_wait(&first->call.request, -1, &foreign) == -ECANCELED,
+	STEP_CHECK(fq_request_cancel(&first->exchange.request), "step %u: nobody else ends it", at);
+	if (fq_event_is_set(&first->exchange.request.over)) {
+		STEP_CHECK(fq_request_wait(&first->exchange.request, -1, &foreign) == -ECANCELED,
 			   "wait");
 		munmap(first, page);
 		first = NULL;
 	}
 	/* What the second is queued behind is no message. */
 	fq_queue_push(queue, &other);
-	err = call(&second, 2);
+	err = exchange(&second, 2);
 	STEP_CHECK(!err || err == -EAGAIN, "step %u: %d", at, err);
 	*reused += stopped && !err;
 	stopper_finish(&owner);
 	if (first) {
-		STEP_CHECK(fq_request_wait(&first->call.request, -1, &foreign) == -ECANCELED,
+		STEP_CHECK(fq_request_wait(&first->exchange.request, -1, &foreign) == -ECANCELED,
 			   "wait");
 		munmap(first, page);
 	}
 	drain(NULL);
 	if (err)
-		STEP_CHECK(!call(&second, 2), "step %u: the slot is not given back", at);
+		STEP_CHECK(!exchange(&second, 2), "step %u: the slot is not given back", at);
 	drain(NULL);
 	peer_answers(at);
 	drain(NULL);
-	STEP_CHECK(!fq_request_wait(&second.call.request, 0, &foreign), "step %u", at);
+	STEP_CHECK(!fq_request_wait(&second.exchange.request, 0, &foreign), "step %u", at);
 	fq_channel_destroy(channel);
 	close(pair[0]);
 	close(pair[1]);

@@ -97,19 +97,19 @@ static int ask_one(uint64_t r)
 	size_t words = 1 + r % (r >> 63 ? 8 : WORDS);
 	size_t size = HEADER + words * 8;
 	struct message *out = malloc(size), *in = malloc(size);
-	struct fq_call call = {.message = {.data = out, .size = size},
-			       .request = {.reply = in, .room = size}};
+	struct fq_exchange exchange = {.message = {.data = out, .size = size},
+				       .request = {.reply = in, .room = size}};
 	int err;
 
 	out->size = (uint32_t)size;
 	out->reply = 0;
 	for (size_t i = 0; i < words; i++)
 		out->word[i] = r;
-	err = fq_channel_call(channel, &call);
+	err = fq_channel_exchange(channel, &exchange);
 	if (!err) {
 		if (r % 32 == 0)
-			(void)fq_request_cancel(&call.request);
-		err = fq_request_wait(&call.request, (int64_t)(r >> 20) % 2000000, NULL);
+			(void)fq_request_cancel(&exchange.request);
+		err = fq_request_wait(&exchange.request, (int64_t)(r >> 20) % 2000000, NULL);
 		if (!err)
 			STRESS_CHECK(in->size == size && in->word[0] == r &&
 					     in->word[words - 1] == r,

@@ -21,7 +21,7 @@ Test(channel_end, peer_gone_ends_everything_once)
 	cr_assert_eq(lost_status, -ECONNRESET);
 	drain();
 	cr_assert_eq(lost, 1);
-	cr_assert_eq(fq_channel_call(channel, &ask.call), -ENOTCONN);
+	cr_assert_eq(fq_channel_exchange(channel, &ask.exchange), -ENOTCONN);
 }
 
 Test(channel_end, peer_gone_before_we_write)
@@ -202,8 +202,8 @@ Test(channel_end, destroyed_in_done)
 
 	open_channel();
 	prepare(&ask, 1);
-	ask.call.request.done = destroy_in_done;
-	cr_assert_eq(fq_channel_call(channel, &ask.call), 0);
+	ask.exchange.request.done = destroy_in_done;
+	cr_assert_eq(fq_channel_exchange(channel, &ask.exchange), 0);
 	drain();
 	cr_assert(peer_read(&m, sizeof(m)));
 	peer_replies(m.h.id, 1);
@@ -219,7 +219,7 @@ static void *ask_once(void *arg)
 
 	(void)arg;
 	prepare(&ask, 1);
-	err = fq_channel_call(channel, &ask.call);
+	err = fq_channel_exchange(channel, &ask.exchange);
 	atomic_store(&askers.left, 0);
 	return (void *)(intptr_t)(err ? err : wait_for(&ask, -1));
 }

@@ -179,15 +179,15 @@ Test(channel_fds, fds_of_a_reply)
 	open_channel();
 	for (unsigned i = 0; i < 2; i++) {
 		prepare(&ask[i], 1);
-		ask[i].call.reply_fds = into;
-		ask[i].call.reply_room = i ? 1 : 2;
-		cr_assert_eq(fq_channel_call(channel, &ask[i].call), 0);
+		ask[i].exchange.reply_fds = into;
+		ask[i].exchange.reply_room = i ? 1 : 2;
+		cr_assert_eq(fq_channel_exchange(channel, &ask[i].exchange), 0);
 		drain();
 		cr_assert(peer_read(&m, sizeof(m)));
 		m.h.reply = 1;
 		peer_pass(&m, sizeof(m), fd, 2);
 		cr_assert_eq(wait_for(&ask[i], FOR_EVER), i ? -EMSGSIZE : 0);
-		cr_assert_eq(ask[i].call.reply_nfds, i ? 0 : 2);
+		cr_assert_eq(ask[i].exchange.reply_nfds, i ? 0 : 2);
 		if (i)
 			break;
 		cr_assert_eq(number_of(into[0]), 1);
@@ -266,13 +266,13 @@ Test(channel_fds, an_fd_that_cannot_be_passed_ends_its_message_alone)
 
 	open_channel();
 	prepare(&ask, 1);
-	ask.call.message.fds = bad;
-	ask.call.message.nfds = 2;
-	cr_assert_eq(fq_channel_call(channel, &ask.call), 0);
+	ask.exchange.message.fds = bad;
+	ask.exchange.message.nfds = 2;
+	cr_assert_eq(fq_channel_exchange(channel, &ask.exchange), 0);
 	cr_assert_eq(wait_for(&ask, FOR_EVER), -EBADF);
 	sent = 0;
-	ask.call.message.sent = count_sent;
-	cr_assert_eq(fq_channel_post(channel, &ask.call.message), 0);
+	ask.exchange.message.sent = count_sent;
+	cr_assert_eq(fq_channel_post(channel, &ask.exchange.message), 0);
 	drain();
 	cr_assert_eq(sent, 1);
 	cr_assert_eq(sent_status, -EBADF);

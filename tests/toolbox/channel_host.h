@@ -245,7 +245,7 @@ static inline void drain(void)
 
 /* One of ours, with room for its reply. */
 struct ask {
-	struct fq_call call;
+	struct fq_exchange exchange;
 	struct small out;
 	struct small in;
 	int fds[FDS];
@@ -255,20 +255,20 @@ static inline void prepare(struct ask *ask, uint64_t value)
 {
 	*ask = (struct ask){
 		.out = {.h.size = sizeof(ask->out), .value = value},
-		.call = {.message = {.data = &ask->out, .size = sizeof(ask->out)},
-			 .request = {.reply = &ask->in, .room = sizeof(ask->in)}},
+		.exchange = {.message = {.data = &ask->out, .size = sizeof(ask->out)},
+			     .request = {.reply = &ask->in, .room = sizeof(ask->in)}},
 	};
 }
 
 static inline void ask_peer(struct ask *ask, uint64_t value)
 {
 	prepare(ask, value);
-	cr_assert_eq(fq_channel_call(channel, &ask->call), 0);
+	cr_assert_eq(fq_channel_exchange(channel, &ask->exchange), 0);
 }
 
 static inline int wait_for(struct ask *ask, int64_t timeout_ns)
 {
-	return fq_request_wait(&ask->call.request, timeout_ns, NULL);
+	return fq_request_wait(&ask->exchange.request, timeout_ns, NULL);
 }
 
 /* -- for several threads -------------------------------------------------------------------------- */

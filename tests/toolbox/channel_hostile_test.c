@@ -18,8 +18,8 @@ static void garbage(struct header h)
 	cr_assert_eq(lost, 1);
 	cr_assert_eq(lost_status, -EPROTO);
 	cr_assert_eq(stats().protocol_errors, 1);
-	cr_assert_eq(fq_channel_call(channel, &ask.call), -ENOTCONN);
-	cr_assert_eq(fq_channel_post(channel, &ask.call.message), -ENOTCONN);
+	cr_assert_eq(fq_channel_exchange(channel, &ask.exchange), -ENOTCONN);
+	cr_assert_eq(fq_channel_post(channel, &ask.exchange.message), -ENOTCONN);
 }
 
 Test(channel_hostile, garbage_is_the_end)
@@ -84,6 +84,6 @@ Test(channel_hostile, a_reply_too_large_for_its_room)
 	big.m.h.id = m.h.id;
 	peer_write(&big, sizeof(big));
 	cr_assert_eq(wait_for(&ask, FOR_EVER), -EMSGSIZE);
-	cr_assert_eq(ask.call.request.size, sizeof(big));
+	cr_assert_eq(ask.exchange.request.size, sizeof(big));
 	cr_assert_eq(ask.in.value, 0);
 }

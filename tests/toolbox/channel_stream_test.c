@@ -7,7 +7,7 @@ TestSuite(channel_stream, .init = setup, .fini = teardown, .timeout = 100);
 TestSuite(trap, .init = setup, .fini = teardown, .timeout = 100);
 
 struct big_ask {
-	struct fq_call call;
+	struct fq_exchange exchange;
 	struct big out;
 	struct big in;
 };
@@ -58,12 +58,13 @@ static void *big_asker_main(void *arg)
 
 	for (uint64_t i = 1; i <= askers.each; i++) {
 		fill(&a->out, base + i, 1 + (size_t)(i * 7919) % most_words);
-		a->call = (struct fq_call){.message = {.data = &a->out, .size = a->out.h.size},
-					   .request = {.reply = &a->in, .room = sizeof(a->in)}};
-		while (fq_channel_call(channel, &a->call) == -EAGAIN)
+		a->exchange =
+			(struct fq_exchange){.message = {.data = &a->out, .size = a->out.h.size},
+					     .request = {.reply = &a->in, .room = sizeof(a->in)}};
+		while (fq_channel_exchange(channel, &a->exchange) == -EAGAIN)
 			usleep(100);
-		if (fq_request_wait(&a->call.request, -1, NULL) || a->in.h.size != a->out.h.size ||
-		    !is_filled(&a->in, base + i))
+		if (fq_request_wait(&a->exchange.request, -1, NULL) ||
+		    a->in.h.size != a->out.h.size || !is_filled(&a->in, base + i))
 			atomic_fetch_add(&askers.wrong, 1);
 	}
 	atomic_fetch_sub(&askers.left, 1);
@@ -136,14 +137,14 @@ Test(trap, t08_message_destroyed_after_time_out)
 
 		cr_assert_neq(a, MAP_FAILED);
 		fill(&a->out, i + 1, BODY / 8);
-		a->call.message = (struct fq_message){.data = &a->out, .size = a->out.h.size};
-		cr_assert_eq(fq_channel_call(channel, &a->call), 0);
-		cr_assert_eq(fq_request_wait(&a->call.request, 1000000, NULL), -ETIMEDOUT);
+		a->exchange.message = (struct fq_message){.data = &a->out, .size = a->out.h.size};
+		cr_assert_eq(fq_channel_exchange(channel, &a->exchange), 0);
+		cr_assert_eq(fq_request_wait(&a->exchange.request, 1000000, NULL), -ETIMEDOUT);
 		munmap(a, size);
 	}
 	cr_assert_eq(stats().half_copied, 1);
 	prepare(&ask, 99);
-	cr_assert_eq(fq_channel_post(channel, &ask.call.message), 0);
+	cr_assert_eq(fq_channel_post(channel, &ask.exchange.message), 0);
 	/* The peer wakes up. */
 	cr_assert_eq(fcntl(pair[1], F_SETFL, O_NONBLOCK), 0);
 	for (size_t have = 0;;) {

@@ -18,10 +18,10 @@ Test(channel, the_owner_asks_and_waits)
 		ask_peer(&ask, i);
 		cr_assert_eq(wait_for(&ask, FOR_EVER), 0);
 		cr_assert_eq(ask.in.value, i + 1);
-		cr_assert_eq(ask.call.request.size, sizeof(ask.in));
+		cr_assert_eq(ask.exchange.request.size, sizeof(ask.in));
 	}
 	prepare(&ask, 0);
-	cr_assert_eq(fq_channel_post(channel, &ask.call.message), 0);
+	cr_assert_eq(fq_channel_post(channel, &ask.exchange.message), 0);
 	drain();
 	pthread_join(peer, NULL);
 	cr_assert_eq(stats().requests.completed, 1000);
@@ -37,7 +37,7 @@ static void *asker_main(void *arg)
 		struct ask ask;
 
 		prepare(&ask, base + i);
-		while (fq_channel_call(channel, &ask.call) == -EAGAIN)
+		while (fq_channel_exchange(channel, &ask.exchange) == -EAGAIN)
 			usleep(100);
 		if (wait_for(&ask, -1) || ask.in.value != base + i + 1)
 			atomic_fetch_add(&askers.wrong, 1);
@@ -87,7 +87,7 @@ Test(channel, slots_exhausted_is_eagain)
 	ask_peer(&ask[0], 1);
 	ask_peer(&ask[1], 2);
 	prepare(&ask[2], 3);
-	cr_assert_eq(fq_channel_call(channel, &ask[2].call), -EAGAIN);
+	cr_assert_eq(fq_channel_exchange(channel, &ask[2].exchange), -EAGAIN);
 	fq_channel_close(channel, -EIO);
 	cr_assert_eq(wait_for(&ask[0], 0), -EIO);
 	cr_assert_eq(wait_for(&ask[1], 0), -EIO);
@@ -127,17 +127,17 @@ Test(channel, bad_arguments_are_refused)
 	close(fd[0]);
 	close(fd[1]);
 	prepare(&ask, 1);
-	cr_assert_eq(fq_channel_call(NULL, &ask.call), -EINVAL);
-	cr_assert_eq(fq_channel_call(channel, NULL), -EINVAL);
+	cr_assert_eq(fq_channel_exchange(NULL, &ask.exchange), -EINVAL);
+	cr_assert_eq(fq_channel_exchange(channel, NULL), -EINVAL);
 	cr_assert_eq(fq_channel_post(channel, NULL), -EINVAL);
-	ask.call.message.size = sizeof(struct header) - 1;
-	cr_assert_eq(fq_channel_call(channel, &ask.call), -EMSGSIZE);
-	ask.call.message.size = config.max_message + 1;
-	cr_assert_eq(fq_channel_call(channel, &ask.call), -EMSGSIZE);
-	cr_assert_eq(fq_channel_post(channel, &ask.call.message), -EMSGSIZE);
-	ask.call.message.size = sizeof(ask.out);
-	ask.call.message.nfds = 1;
-	cr_assert_eq(fq_channel_call(channel, &ask.call), -EINVAL);
+	ask.exchange.message.size = sizeof(struct header) - 1;
+	cr_assert_eq(fq_channel_exchange(channel, &ask.exchange), -EMSGSIZE);
+	ask.exchange.message.size = config.max_message + 1;
+	cr_assert_eq(fq_channel_exchange(channel, &ask.exchange), -EMSGSIZE);
+	cr_assert_eq(fq_channel_post(channel, &ask.exchange.message), -EMSGSIZE);
+	ask.exchange.message.size = sizeof(ask.out);
+	ask.exchange.message.nfds = 1;
+	cr_assert_eq(fq_channel_exchange(channel, &ask.exchange), -EINVAL);
 	fq_channel_destroy(NULL);
 }
 
