@@ -5,13 +5,20 @@
 
 /* Descriptors, in a ring or in a table, and the buffers they describe: what both layouts share. */
 
+/*
+ * More is for no driver to offer (2.7.5.2). It bounds how often one chain can be made to go over all
+ * regions, and so what a pop can cost.
+ */
+#define CHAIN_BYTES_MAX (UINT64_C(1) << 32)
+
 int fq_walk_add(const struct fq_vring *vr, struct fq_walk *walk, uint64_t gpa, uint32_t len,
 		bool writable)
 {
 	struct fq_vring_chain *chain = walk->chain;
 	uint64_t left = len;
 
-	if (walk->writing && !writable)
+	if ((walk->writing && !writable) ||
+	    chain->readable_len + chain->writable_len + len > CHAIN_BYTES_MAX)
 		return -EBADMSG;
 	walk->writing = writable;
 	/* Past the top of the address space there is no memory, least of all that at 0. */

@@ -167,7 +167,10 @@ struct fq_walk {
 	bool writing;
 };
 
-/* Translates one buffer of a chain. @return 0; -EBADMSG readable after writable; -EFAULT. */
+/*
+ * Translates one buffer of a chain. @return 0; -EBADMSG readable after writable, or more than 2^32 bytes
+ * in all; -EFAULT.
+ */
 int fq_walk_add(const struct fq_vring *vr, struct fq_walk *walk, uint64_t gpa, uint32_t len,
 		bool writable);
 

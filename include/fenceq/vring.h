@@ -166,7 +166,7 @@ FQ_API void fq_vring_destroy(struct fq_vring *vr);
  *         published; -ELOOP a chain that never ends or is too long: of more descriptors in the ring
  *         than that has (packed: than are the driver's), in an indirect table than that has, or in
  *         all than `max_chain` (the one that points to a table not counted); -EBADMSG a malformed
- *         descriptor: readable after writable; a next out of range, or (packed) not made available;
+ *         descriptor: readable after writable; more than 2^32 bytes in the chain; a next out of range, or (packed) not made available;
  *         INDIRECT that is nested (split; in a packed ring's table it means nothing), not negotiated,
  *         combined with NEXT, after another descriptor (packed), or whose length is 0 or no multiple
  *         of 16; -EFAULT an address outside guest memory.

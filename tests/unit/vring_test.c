@@ -2,6 +2,8 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <sys/mman.h>
+
 #include "vring_host.h"
 
 /* What holds for both layouts. */
@@ -150,6 +152,48 @@ Test(vring_split, largest_ring_in_one_batch)
 Test(vring_packed, largest_ring_in_one_batch)
 {
 	largest_ring(FQ_VRING_PACKED);
+}
+
+/* Three buffers over the same memory, which is never touched, and a last one. */
+static void pop_bytes(uint32_t last, int expected)
+{
+	const uint32_t most = 1u << 30;
+	void *huge =
+		mmap(NULL, most, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	const struct fq_mem_region regions[] = {{RING_GPA, RING_BYTES, ring_mem},
+						{1u << 30, most, huge}};
+	const struct drv_buf bufs[] = {{most, most, false},
+				       {most, most, false},
+				       {most, most, true},
+				       {most, most - 1, true},
+				       {most, last, true}};
+	struct fq_mem *with_huge;
+
+	cr_assert_neq(huge, MAP_FAILED);
+	cr_assert_eq(fq_mem_create(&with_huge, regions, 2), 0);
+	fq_vring_destroy(ring.vr);
+	ring.config.mem = with_huge;
+	cr_assert_eq(fq_vring_create(&ring.vr, &ring.config), 0);
+	cr_assert_geq(ring_driver_queue(&ring.drv, bufs, 5), 0);
+	ring_driver_show(&ring.drv);
+	if (expected == 1)
+		pop(&ring);
+	else
+		expect_broken(expected);
+	fq_vring_destroy(ring.vr);
+	ring.vr = NULL;
+	fq_mem_destroy(with_huge);
+	munmap(huge, most);
+}
+
+TEST_BOTH(chain_of_4_gib, 0)
+{
+	pop_bytes(1, 1);
+}
+
+TEST_BOTH(malformed_chain_of_more_than_4_gib, 0)
+{
+	pop_bytes(2, -EBADMSG);
 }
 
 /* Counters. */
