@@ -2,7 +2,7 @@
 #ifndef FQ_DEVICE_INTERNAL_H
 #define FQ_DEVICE_INTERNAL_H
 
-/* The device, as its sources see it: signal.c posters, device.c and lifecycle.c the owner. */
+/* The device, as its sources see it: signal.c posters, the others the owner. */
 
 #include "handle.h"
 
@@ -61,9 +61,14 @@ static inline struct fq_timeline *fq_bank_timeline(const struct fq_bank *bank, u
 				     fq_bank_timeline(group_->bank[bank_], ring_); \
 			     tl; tl = NULL)
 
+/* A life of its own, with tokens above those of all lives that ended. */
+void fq_device_reopen_timeline(struct fq_device *dev, struct fq_timeline *tl);
 /* Opened when it is new or was closed. -EINVAL, -ENODEV, -ENOSPC, -ENOMEM. */
 int fq_device_open_timeline(struct fq_device *dev, uint32_t ctx_id, uint32_t ring_idx,
 			    struct fq_timeline **out);
+
+/* The global timeline has a bank of its own, which no context id leads to. */
+int fq_device_open_global(struct fq_device *dev);
 
 /* No signal gets in from here on, and no later life gives out a token of this one. */
 void fq_device_close_timeline(struct fq_device *dev, struct fq_timeline *tl, int status);
