@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The owner stopped before each of its steps while it writes an exchange's message; that is cancelled,
- * its memory goes as soon as its wait has returned, and another takes the only slot as soon as it is
- * free. The peer gets the second message once, and whole.
+ * The owner writes a call's message. Before each of its steps the call is cancelled, its memory goes as
+ * soon as its wait would return, and before each later step another call takes the only slot, if it is
+ * free by then: all pairs. The peer gets the second message once, and whole.
  *
  * Seen to fail: with a slot that is given free before its message is off the list (fault); with a withdrawn message that is written all the same (fault).
  */
@@ -69,9 +69,8 @@ static int exchange(struct ask *ask, uint64_t value)
 	return fq_channel_exchange(channel, &ask->exchange);
 }
 
-static void drain(void *arg)
+static void drain(void)
 {
-	(void)arg;
 	(void)fq_queue_drain(queue, FQ_NO_BUDGET);
 }
 
@@ -111,64 +110,115 @@ static void run_other(struct fq_node *node)
 	(void)node;
 }
 
-static bool run(unsigned at, size_t page, unsigned *reused)
-{
-	struct ask *first =
-		mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct fq_node other = {.run = run_other};
-	struct stopper owner;
+/* What others do, as if on their threads, before the owner's steps of these numbers. */
+static struct {
+	bool on;
+	unsigned step;
+	unsigned cancel_at;
+	unsigned call_at;
+	size_t page;
+	struct ask *first; /* NULL: its wait has returned */
+	struct fq_node other;
 	struct ask second;
-	bool stopped;
-	int err;
+	int called; /* what the second's call returned; 1: not called yet */
+} others;
 
-	STEP_CHECK(first != MAP_FAILED, "mmap");
+static void cancel_first(void)
+{
+	STEP_CHECK(fq_request_cancel(&others.first->exchange.request), "nobody else ends it");
+}
+
+static void leave_if_over(void)
+{
+	struct fq_request *req;
+
+	if (!others.first)
+		return;
+	req = &others.first->exchange.request;
+	if (!fq_event_is_set(&req->over))
+		return;
+	STEP_CHECK(fq_request_wait(req, -1, &foreign) == -ECANCELED, "wait");
+	munmap(others.first, others.page);
+	others.first = NULL;
+}
+
+static void call_second(void)
+{
+	/* What it is queued behind is no message. */
+	fq_queue_push(queue, &others.other);
+	others.called = exchange(&others.second, 2);
+	STEP_CHECK(!others.called || others.called == -EAGAIN, "exchange: %d", others.called);
+}
+
+static void hook(void)
+{
+	if (!others.on)
+		return;
+	others.on = false;
+	if (others.step == others.cancel_at)
+		cancel_first();
+	if (others.step >= others.cancel_at)
+		leave_if_over();
+	if (others.step == others.call_at)
+		call_second();
+	others.step++;
+	others.on = true;
+}
+
+/* True when the owner came as far as that. */
+static bool run(unsigned cancel_at, unsigned call_at, unsigned *reused)
+{
+	const unsigned run_number = cancel_at * 1000 + call_at;
+	bool reached;
+
 	open_channel();
-	STEP_CHECK(!exchange(first, 1), "exchange");
-	stopped = stopper_start(&owner, drain, NULL, at);
-	STEP_CHECK(fq_request_cancel(&first->exchange.request), "step %u: nobody else ends it", at);
-	if (fq_event_is_set(&first->exchange.request.over)) {
-		STEP_CHECK(fq_request_wait(&first->exchange.request, -1, &foreign) == -ECANCELED,
-			   "wait");
-		munmap(first, page);
-		first = NULL;
-	}
-	/* What the second is queued behind is no message. */
-	fq_queue_push(queue, &other);
-	err = exchange(&second, 2);
-	STEP_CHECK(!err || err == -EAGAIN, "step %u: %d", at, err);
-	*reused += stopped && !err;
-	stopper_finish(&owner);
-	if (first) {
-		STEP_CHECK(fq_request_wait(&first->exchange.request, -1, &foreign) == -ECANCELED,
-			   "wait");
-		munmap(first, page);
-	}
-	drain(NULL);
-	if (err)
-		STEP_CHECK(!exchange(&second, 2), "step %u: the slot is not given back", at);
-	drain(NULL);
-	peer_answers(at);
-	drain(NULL);
-	STEP_CHECK(!fq_request_wait(&second.exchange.request, 0, &foreign), "step %u", at);
+	others.cancel_at = cancel_at;
+	others.call_at = call_at;
+	others.called = 1;
+	others.step = 0;
+	others.other.run = run_other;
+	others.first =
+		mmap(NULL, others.page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	STEP_CHECK(others.first != MAP_FAILED, "mmap");
+	STEP_CHECK(!exchange(others.first, 1), "exchange");
+	others.on = true;
+	drain();
+	others.on = false;
+	reached = others.called != 1;
+	*reused += !others.called;
+	if (others.step <= cancel_at)
+		cancel_first();
+	leave_if_over();
+	STEP_CHECK(!others.first, "step %u: not handed back", run_number);
+	drain();
+	if (others.called)
+		STEP_CHECK(!exchange(&others.second, 2), "step %u: the slot is kept", run_number);
+	drain();
+	peer_answers(run_number);
+	drain();
+	STEP_CHECK(!fq_request_wait(&others.second.exchange.request, 0, &foreign), "step %u",
+		   run_number);
 	fq_channel_destroy(channel);
 	close(pair[0]);
 	close(pair[1]);
-	return stopped;
+	return reached;
 }
 
 int main(void)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	unsigned at = 0, reused = 0;
+	unsigned runs = 0, reused = 0;
 
 	alarm(60);
-	fq_step_hook = step_hook;
+	others.page = (size_t)sysconf(_SC_PAGESIZE);
+	fq_step_hook = hook;
 	STEP_CHECK(!fq_queue_create(&queue, FQ_QUEUE_EPOLL), "queue");
-	while (run(at, page, &reused))
-		at++;
+	for (unsigned cancel_at = 0; run(cancel_at, cancel_at, &reused); cancel_at++) {
+		for (unsigned call_at = cancel_at + 1; run(cancel_at, call_at, &reused); call_at++)
+			runs++;
+	}
 	STEP_CHECK(!fq_queue_destroy(queue), "queue");
-	printf("stops: %u, the slot used again in %u\n", at, reused);
-	STEP_CHECK(at > 20 && reused, "the owner was hardly stopped at all");
+	printf("runs: %u, the slot used again at once in %u\n", runs, reused);
+	STEP_CHECK(runs > 100 && reused > 10, "hardly anything happened");
 	puts("ok");
 	return 0;
 }

@@ -119,7 +119,7 @@ Test(channel_stream, one_byte_at_a_time)
  * A time-out while the message is queued, or half written: its memory is gone at once, and the stream
  * stays whole.
  *
- * Seen to fail: with the rest of a message written from the caller's memory (fault); with a half
+ * Seen to fail: with the rest of a message written from the caller's memory (lost); with a half
  * written message dropped (the peer waits for the rest of it for ever).
  */
 Test(trap, t08_message_destroyed_after_time_out)
@@ -152,6 +152,7 @@ Test(trap, t08_message_destroyed_after_time_out)
 		ssize_t n = recv(pair[1], (char *)b + have, want - have, 0);
 
 		drain();
+		cr_assert_eq(lost, 0, "%d", lost_status);
 		if (n <= 0)
 			continue;
 		have += (size_t)n;

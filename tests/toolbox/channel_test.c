@@ -313,6 +313,13 @@ Test(channel, waiting_in_refuse_times_out)
 	cr_assert_eq(lost, 0);
 }
 
+/* Nothing of ours is to be written, which would look at the socket, too. */
+static void only_drain(struct fq_received *received)
+{
+	(void)received;
+	(void)fq_queue_drain(queue, FQ_NO_BUDGET);
+}
+
 static int slept;
 
 static void sleep_in_refuse(struct fq_received *received)
@@ -320,7 +327,8 @@ static void sleep_in_refuse(struct fq_received *received)
 	(void)received;
 	for (int i = 0; i < 4; i++) {
 		(void)fq_queue_drain(queue, FQ_NO_BUDGET);
-		slept = fq_queue_wait(queue, 1000000);
+		if (fq_queue_wait(queue, 1000000) == 0)
+			slept++;
 	}
 }
 
@@ -328,14 +336,14 @@ static void sleep_in_refuse(struct fq_received *received)
 Test(channel, refuse_can_sleep_although_there_is_something_to_read)
 {
 	open_channel();
-	on_serve = serve_deeper;
+	on_serve = only_drain;
 	on_refuse = sleep_in_refuse;
-	depth = 0;
-	slept = -1;
+	slept = 0;
 	for (unsigned i = 0; i < NESTING + 2; i++)
 		peer_asks(i + 1);
 	(void)fq_queue_drain(queue, FQ_NO_BUDGET);
-	cr_assert_eq(slept, 0, "it was not a time-out: %d", slept);
+	cr_assert_geq(slept, 6, "of two times four, the first of which may find something: %d",
+		      slept);
 	drain();
 	cr_assert_eq(served + refused, NESTING + 2);
 }
@@ -352,9 +360,8 @@ static void peer_goes(struct fq_received *received)
 Test(channel, peer_gone_while_nothing_can_be_read)
 {
 	open_channel();
-	on_serve = serve_deeper;
+	on_serve = only_drain;
 	on_refuse = peer_goes;
-	depth = 0;
 	for (unsigned i = 0; i < NESTING + 1; i++)
 		peer_asks(i + 1);
 	drain();
