@@ -114,7 +114,7 @@ Test(event, wakes_every_waiter)
 	}
 }
 
-static volatile sig_atomic_t handled;
+static atomic_int handled;
 
 static void on_signal(int signo)
 {
