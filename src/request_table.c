@@ -70,9 +70,15 @@ void fq_request_enter(struct fq_request_table *t)
 
 void fq_request_leave(struct fq_request_table *t)
 {
+	struct fq_queue *q = t->queue;
+
 	/* K4: the last touch of the table comes before this, unless nobody else is left */
-	if (fq_add_acqrel(&t->users, (uint64_t)-2) == (2 | 1))
-		fq_queue_push(t->queue, t->last_left);
+	if (fq_add_acqrel(&t->users, (uint64_t)-2) != (2 | 1))
+		return;
+	/* The node lets go of the table's hold on the queue, while this may still be in its push. */
+	fq_queue_hold(q);
+	fq_queue_push(q, t->last_left);
+	fq_queue_release(q);
 }
 
 bool fq_request_retire(struct fq_request_table *t)
