@@ -207,7 +207,8 @@ struct fq_queue {
 	int64_t timer_at_ns;           /* what timer_fd is set to, no later than the next one */
 	struct fq_calls calls;
 	struct fq_watch *watches;
-	int epoll_fd; /* FQ_QUEUE_EPOLL; else -1, as is timer_fd */
+	uint64_t watch_turn; /* of the last fq_watches_run() */
+	int epoll_fd;        /* FQ_QUEUE_EPOLL; else -1, as is timer_fd */
 	int timer_fd;
 	fq_a64 completions;
 	fq_a64 drains;

@@ -114,6 +114,7 @@ int fq_watch_add(struct fq_queue *q, struct fq_watch *watch, int fd, unsigned ev
 		return -EBUSY;
 	watch->fd = fd;
 	watch->events = events;
+	watch->turn = 0;
 	err = add_watch(q, watch);
 	if (err)
 		return err;
@@ -151,9 +152,14 @@ void fq_watch_remove(struct fq_watch *watch)
 	watch->queue = NULL;
 }
 
-/* One event at a time: what a callback removes is not in a batch that was fetched before. */
+/*
+ * One event at a time: what a callback removes is not in a batch that was fetched before. epoll takes
+ * those that are ready in turn, so at the first that comes again all have had theirs; also where it
+ * had it in a drain inside of another's callback.
+ */
 bool fq_watches_run(struct fq_queue *q)
 {
+	const uint64_t turn = ++q->watch_turn;
 	unsigned n = 2; /* the notifier and the timer */
 	bool ran = false;
 
@@ -168,6 +174,9 @@ bool fq_watches_run(struct fq_queue *q)
 		watch = ev.data.ptr;
 		if (!watch)
 			continue;
+		if (watch->turn >= turn)
+			break;
+		watch->turn = turn;
 		ran = true;
 		watch->run(watch, from_epoll(ev.events));
 	}

@@ -12,8 +12,8 @@
  *   that hangs up fails everything that its renderer had pending.
  *
  * Guarantees
- *   All of it is the owner's and waits for nobody. Level-triggered: a watch runs in every drain that
- *   finds its fd ready, until it is removed.
+ *   All of it is the owner's and waits for nobody. Level-triggered: a watch runs once in every drain
+ *   that finds its fd ready, until it is removed.
  */
 
 #include <stdint.h>
@@ -43,6 +43,7 @@ struct fq_watch {
 	unsigned events;        /**< set by fq_watch_add(), fq_watch_change() */
 	struct fq_queue *queue; /**< the library's; NULL while not added */
 	struct fq_watch *next;  /**< the library's */
+	uint64_t turn;          /**< the library's */
 };
 
 /**
