@@ -16,7 +16,9 @@
 
 #include "request_internal.h"
 
+/* Calls that write, and that read (header and rest), before others have their turn. */
 #define FQ_CHANNEL_BUDGET 64u
+#define FQ_CHANNEL_READS 128u
 
 /* An exchange's message: the channel's own, as that may be over while this is on a list. */
 struct fq_outgoing {

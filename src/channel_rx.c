@@ -163,13 +163,17 @@ static int look_at_header(struct fq_channel *ch, struct fq_incoming *in)
 	return -EPROTO;
 }
 
-/* 1: the message is complete; 0: there is no more at present; -errno. */
-static int fill(struct fq_channel *ch, struct fq_incoming *in)
+/* 1: the message is complete; 0: there is no more at present, or *reads are used up; -errno. */
+static int fill(struct fq_channel *ch, struct fq_incoming *in, unsigned *reads)
 {
 	while (!in->size || in->have < in->size) {
 		size_t want = in->size ? in->size : ch->config.header_size;
-		ssize_t n = read_some(ch, in, want);
+		ssize_t n;
 
+		if (!*reads)
+			return 0;
+		--*reads;
+		n = read_some(ch, in, want);
 		if (n <= 0)
 			return (int)n;
 		in->have += (size_t)n;
@@ -261,31 +265,37 @@ static struct fq_incoming *buffer(struct fq_channel *ch)
 	return ch->filling;
 }
 
-/* True: there may be more. */
-static bool read_one(struct fq_channel *ch)
+/*
+ * True: there may be more. Not after a callback that has waited: a wait further out is to look at its
+ * clock first, or a peer that asks again and again would multiply its time-out at each level.
+ */
+static bool read_one(struct fq_channel *ch, unsigned *reads)
 {
 	struct fq_incoming *in = buffer(ch);
-	int got = in ? fill(ch, in) : 0;
+	int got = in ? fill(ch, in, reads) : 0;
+	uint64_t drains;
 
-	if (!got)
+	if (!got && (!in || *reads))
 		got = ch->tx_error;
 	if (got < 0)
 		fq_channel_lose(ch, got);
 	if (got <= 0)
 		return false;
+	drains = fq_load_rlx(&ch->config.queue->drains);
 	dispatch(ch, in);
-	return !ch->closed;
+	return !ch->closed && drains == fq_load_rlx(&ch->config.queue->drains);
 }
 
 void fq_rx_read(struct fq_channel *ch)
 {
 	struct fq_request_table *t = ch->table;
-	unsigned left = FQ_CHANNEL_BUDGET;
+	/* Calls, not messages: a peer chooses in how many pieces one comes. */
+	unsigned reads = FQ_CHANNEL_READS;
 
 	fq_request_enter(t);
-	while (left && read_one(ch))
-		left--;
-	if (!left)
+	while (reads && read_one(ch, &reads))
+		;
+	if (!reads)
 		fq_count_owner(&ch->receive_stops, 1);
 	fq_channel_watch(ch);
 	fq_request_leave(t);

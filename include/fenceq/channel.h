@@ -56,12 +56,22 @@
  * Notes
  *   Reading costs two calls for each message, its header and the rest, and one that finds nothing:
  *   the kernel reports passed fds for a whole read, so a read never goes beyond the end of a message.
- *   Writing costs one. At most 64 messages are read, and 64 written, before other work has its turn.
+ *   Writing costs one. At most 128 calls read, and 64 write, before other work has its turn, into however
+ *   many pieces the peer cuts its messages; and none reads on after a callback that has waited, so that
+ *   a wait further out lasts at most its time-out and one of each level inside of it.
  *
  *   An exchange that is over before its message was written keeps its slot until the owner has come by and
  *   what stands before it is written: a peer that reads nothing ends in -EAGAIN, not in memory.
  *
- *   A forked child shares the socket with its parent: there, close the channel before the first drain.
+ *   A peer that asks and does not read the answers makes no backlog here but at the host, whose messages
+ *   they are until `sent`: count them, and close the channel when there are too many.
+ *
+ *   Closing a passed fd can block in the kernel (a TCP socket that lingers, with data nobody takes), also
+ *   one that is refused, and with max_fds 0, when the kernel closes it in the read.
+ *
+ *   A forked child shares the socket with its parent: there, close the channel after
+ *   fq_queue_after_fork_child() and before the first drain. (Before it, the epoll set is the parent's,
+ *   too, which would read no more.)
  */
 
 #include <stdbool.h>
@@ -99,7 +109,7 @@ struct fq_exchange {
 	struct fq_message message; /**< `sent` is not called */
 	int *reply_fds;      /**< where to put the fds that come with the reply; then the host's */
 	unsigned reply_room; /**< how many; with more than that it ends with -EMSGSIZE and none */
-	unsigned reply_nfds; /**< how many have come; valid once it is over */
+	unsigned reply_nfds; /**< how many have come, whatever the status; valid once it is over */
 };
 
 /** What `parse` says of a header. */
@@ -165,8 +175,9 @@ struct fq_channel_stats {
 	uint64_t served;      /**< requests of the peer's */
 	uint64_t refused;     /**< of these, the ones nested too deep */
 	uint64_t protocol_errors;
-	uint64_t fds_lost;      /**< messages that had too many fds, or lost theirs */
-	uint64_t receive_stops; /**< times 64 messages were read and others had their turn */
+	uint64_t fds_lost; /**< messages that had too many fds, or lost theirs */
+	uint64_t
+		receive_stops; /**< times reading stopped after 128 calls for others to have their turn */
 };
 
 /**

@@ -53,6 +53,28 @@ Test(channel_end, peer_that_only_shuts_its_reading_side)
 	cr_assert_eq(wait_for(&ask, FOR_EVER), -ECONNRESET);
 }
 
+/*
+ * It has sent more than a drain reads, the last of it a header: that nothing can be written is told after
+ * all has been read.
+ *
+ * Seen to fail: with taking a turn that is over for a socket that is empty.
+ */
+Test(channel_end, peer_that_shuts_its_reading_side_after_a_flood)
+{
+	const struct header empty = {.size = sizeof(empty)};
+	struct ask ask;
+
+	open_channel();
+	peer_write(&empty, sizeof(empty));
+	for (unsigned i = 0; i < 150; i++)
+		peer_asks(i + 1);
+	cr_assert_eq(shutdown(pair[1], SHUT_RD), 0);
+	ask_peer(&ask, 1);
+	cr_assert_eq(wait_for(&ask, FOR_EVER), -ECONNRESET);
+	cr_assert_eq(served, 151);
+	cr_assert_eq(lost, 1);
+}
+
 Test(channel_end, end_of_file_in_the_middle_of_a_message)
 {
 	const struct header h = {.size = sizeof(struct small)};
