@@ -28,7 +28,9 @@
  *   level-triggered. A multishot poll stays, which saves the request, but reports only what is
  *   written while it stands: work that a drain left at its budget will not be reported again. So
  *   this glue never relies on the fd for leftovers: with work left fq_uring_prepare() answers 0, and
- *   the loop comes by again without sleeping.
+ *   the loop comes by again without sleeping. It cannot tell what is left in watched fds
+ *   (FQ_QUEUE_EPOLL; a channel reads so much in a drain): with these use one-shot polls, or a peer's
+ *   messages lie there until the next one comes.
  *
  * Guarantees
  *   Everything here is the owner's, the thread that uses the ring. The user_data of its requests is
