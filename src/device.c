@@ -172,12 +172,13 @@ static void bury(struct fq_later *burial)
 	fq_device_free(dev);
 }
 
-static void leave_to_reclaim(struct fq_later *burial)
+/* The reference may have been given back since fq_device_destroy() has seen it. */
+static void bury_or_leave(struct fq_later *burial)
 {
 	struct fq_device *dev = fq_container_of(burial, struct fq_device, burial);
 
 	fq_debug_dead(dev);
-	fq_device_leave_to_reclaim(dev);
+	fq_device_free_or_leave(dev);
 }
 
 int fq_device_destroy(struct fq_device *dev)
@@ -197,7 +198,7 @@ int fq_device_destroy(struct fq_device *dev)
 	last = fq_device_reap(dev);
 	if (!last)
 		fq_queue_hold(q);
-	dev->burial.run = last ? bury : leave_to_reclaim;
+	dev->burial.run = last ? bury : bury_or_leave;
 	fq_queue_bury_later(q, &dev->burial);
 	fq_queue_leave(q);
 	return last ? 0 : -EINPROGRESS;

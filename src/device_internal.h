@@ -92,7 +92,7 @@ bool fq_device_reap(struct fq_device *dev);
 void fq_device_free(struct fq_device *dev);
 /* reference.c: how often a last reference of a device that had ended was given back. */
 extern fq_a64 fq_last_puts;
-/* lifecycle.c: leaves a device that has ended to fq_reclaim(). The queue is on hold for it. */
-void fq_device_leave_to_reclaim(struct fq_device *dev);
+/* lifecycle.c: leaves a device that has ended, and is referenced, to fq_reclaim(). The queue is on hold. */
+void fq_device_free_or_leave(struct fq_device *dev);
 
 #endif /* FQ_DEVICE_INTERNAL_H */

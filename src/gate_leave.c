@@ -143,7 +143,7 @@ static bool fall_behind(struct fq_gate *gate)
 	uint64_t seen = fq_load_rlx(word);
 
 	if (!(seen & OWED)) {
-		if (fq_cas_acqrel(word, &seen, seen | OWED)) {
+		if (fq_cas_acqrel(word, &seen, seen | OWED)) { /* G2: the node is off the queue */
 			fq_gate_count_holder(gate, FELL_BEHIND);
 			fq_queue_push(gate->queue, &gate->node);
 		}
@@ -169,7 +169,7 @@ static void hand_over(struct fq_gate *gate)
 	fq_gate_count_holder(gate, HANDED_OVER);
 	gate->serving = false;
 	fq_store_rlx(fq_atomic(&gate->holder), (uintptr_t)w->self);
-	(void)fq_event_set(&w->event, 0); /* the gate is his: the last access */
+	(void)fq_event_set(&w->event, 0); /* E1: the gate is his; the last access */
 	fq_order_left(order);
 }
 

@@ -144,11 +144,6 @@ static void push_unplugged(struct fq_device *first, struct fq_device *last)
 	} while (!fq_ptr_cas_acqrel(&unplugged, &top, first)); /* U2: pairs with reclaim */
 }
 
-void fq_device_leave_to_reclaim(struct fq_device *dev)
-{
-	push_unplugged(dev, dev);
-}
-
 static void free_device(struct fq_device *dev)
 {
 	struct fq_queue *q = dev->sink.queue;
@@ -200,16 +195,23 @@ size_t fq_reclaim(void)
 	return count;
 }
 
-static void reap_and_free(void *arg)
+/* The same, one that is not on the list yet: goes through the list only if something was given back. */
+void fq_device_free_or_leave(struct fq_device *dev)
 {
-	struct fq_device *dev = arg;
+	uint64_t puts = fq_load_acq(&fq_last_puts); /* D3 */
 
 	if (fq_device_reap(dev)) {
 		free_device(dev);
 		return;
 	}
 	push_unplugged(dev, dev);
-	(void)fq_reclaim(); /* it may have been given back in between */
+	if (fq_add_acqrel(&fq_last_puts, 0) != puts) /* D3 */
+		(void)fq_reclaim();
+}
+
+static void reap_and_free(void *arg)
+{
+	fq_device_free_or_leave(arg);
 }
 
 static void hand_over(struct fq_later *burial)

@@ -3,13 +3,14 @@
  * A register access (get, enter or leave the operation, dispatch, leave, put) stopped before each of
  * its steps, while the owner unplugs the device and another thread reclaims it: the memory stays
  * until the reference is gone, is freed once, and no access is dispatched after the unplug. Then the
- * reclaim stopped before each of its own steps, while the last reference is given back.
+ * reclaim, and a destroy, stopped before each of its own steps, while the last reference is given back.
  *
  * The device's memory is poisoned when it goes; run under ASan a late access is reported as well.
  *
  * Seen to fail, each with one thing changed: a get that counts after its read side; a reclaim that
  * frees what is referenced, or does not go again when a last reference was given back in between; a
- * deferred run that does not look again; a put that does not count; an end that does not say so.
+ * deferred run, or a destroy, that does not look again; a put that does not count; an end that does not
+ * say so.
  */
 #include <errno.h>
 #include <string.h>
@@ -210,6 +211,52 @@ static void reclaim_against_a_put(bool deferred, bool destroyed)
 	}
 }
 
+static void destroy(void *arg)
+{
+	int err = fq_device_destroy(device);
+
+	(void)arg;
+	STEP_CHECK(!err || err == -EINPROGRESS, "%d", err);
+}
+
+/* Destroyed in a callback, it ends at once, and is left to fq_reclaim() when that returns. */
+static void destroy_in_a_drain(struct fq_node *node)
+{
+	(void)node;
+	destroy(NULL);
+}
+
+static struct fq_node destruction = {.run = destroy_in_a_drain};
+
+static void drain(void *arg)
+{
+	(void)arg;
+	STEP_CHECK(fq_queue_drain(queue, 1) == 1, "drain");
+}
+
+/* Nor is one that is given back after the destroy has seen it, and before the device is on the list. */
+static void destroy_against_a_put(bool inside)
+{
+	bool stopped = true;
+
+	for (unsigned at = 0; stopped; at++) {
+		struct fq_device *dev;
+		struct stopper s;
+
+		plug_in();
+		STEP_CHECK(!fq_device_get(handle, &dev), "get");
+		if (inside)
+			fq_queue_push(queue, &destruction);
+		stopped = stopper_start(&s, inside ? drain : destroy, NULL, at);
+		if (fq_device_put(dev))
+			(void)fq_reclaim();
+		stopper_finish(&s);
+		STEP_CHECK(fq_load_acq(&released) == 1, "step %u: released %llu times", at,
+			   (unsigned long long)fq_load_acq(&released));
+		STEP_CHECK(!fq_queue_destroy(queue), "step %u: queue", at);
+	}
+}
+
 int main(void)
 {
 	alarm(100);
@@ -219,6 +266,8 @@ int main(void)
 	reclaim_against_a_put(false, false);
 	reclaim_against_a_put(true, false);
 	reclaim_against_a_put(false, true);
+	destroy_against_a_put(false);
+	destroy_against_a_put(true);
 	puts("ok");
 	return 0;
 }
