@@ -37,9 +37,18 @@
  *   wait for him: it runs first what stands before it, and then is in. Thus no holder is kept, and
  *   an owner who blocks on the gate himself does not wait for himself.
  *
+ * Who may wait for what he has left
+ *   A thread without which it can run. What is left is the holder's or, behind his limit or over a host's
+ *   lock, the `queue`'s owner's. So these do not wait, but get in with fq_gate_enter():
+ *   - the owner, who would wait for himself;
+ *   - a thread that has the host's lock, taken directly, which the owner may need first. It gets in at
+ *     once.
+ *   And an owner who waits for threads that may be waiting here (to stop vCPUs, say) goes on draining.
+ *
  * Over a host's own lock
  *   With `host` the gate wraps a lock that other code goes on taking directly: whoever is inside the
- *   gate has it. That other code is unaware of the gate and runs nothing when it unlocks; what is
+ *   gate has it, and keeps it: it is not let go in there, not even to wait for a condition, and of two
+ *   gates over one lock the one that was entered first is left last. That other code is unaware of the gate and runs nothing when it unlocks; what is
  *   left while it holds the lock goes to the owner of `queue`, who takes the lock in his drain, waiting
  *   for it as he would for the lock itself. Until he has, what comes next goes to him as well. (A
  *   thread that stops for ever while it is lending him something leaves it at that: nothing is hidden
@@ -65,7 +74,7 @@
  *     is the library's one callback that may come on a foreign thread.
  *   - A thread stopped for ever inside an enter that has not entered blocks nobody, and hides nobody
  *     else's operation. A stopped holder holds the gate: what was left with it waits, those who left
- *     it do not.
+ *     it do not. Stopped when it has let go, it may still have to tell those who asked for it.
  *   - To enter a gate one is inside of is -EDEADLK, in every build and every form of enter: a guest
  *     can provoke it (a device that reads its own registers by DMA).
  *   - A blocked enter is handed the gate by the one who leaves it, first come, first served. One
@@ -104,7 +113,9 @@ struct fq_gate_op;
 /**
  * Left with a holder: called once, inside the gate, on any thread. To be told: called once, on the
  * owner of that queue, outside. The operation is the host's again and may be freed or left anew. It
- * may use fq_gate_defer(), enter other gates and post; it cannot leave the gate that it runs in.
+ * may use fq_gate_defer(), enter other gates and post; it cannot leave the gate that it runs in. The
+ * thread may be inside of other gates and have other locks, which the one that left it had not: a gate
+ * that says -EDEADLK takes what there is to do in it by fq_gate_defer().
  */
 typedef void fq_gate_fn(struct fq_gate_op *op);
 
@@ -129,7 +140,7 @@ struct fq_gate_host {
 	/**
 	 * May be NULL: true when the calling thread has it already (taken directly, not through the
 	 * gate). It then enters under the lock that it has, and keeps that when it leaves. Needed
-	 * where `queue` is drained under the lock.
+	 * where `queue` is drained under the lock. See "Who may wait for what he has left".
 	 */
 	bool (*held)(void *opaque);
 	void *opaque;

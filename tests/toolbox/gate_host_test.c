@@ -188,6 +188,34 @@ Test(gate_host, a_lock_that_the_caller_has_is_adopted)
 	cr_assert_eq(fq_queue_destroy(q), 0);
 }
 
+/*
+ * Who has the lock must not wait for an owner who may need it, so there is an enter that gets in at once
+ * whatever is lent or left behind. Seen to fail: with a blocking enter that stands in line of a gate
+ * that is behind.
+ */
+Test(gate_host, who_has_the_lock_gets_in_at_once)
+{
+	struct fq_queue *q = queue_of_test();
+	struct fq_gate gate;
+
+	hosted(&gate, q, true);
+	fall_behind(&gate, 6);
+	big_lock(&big);
+	cr_assert_eq(fq_gate_enter(&gate, -1), 0);
+	cr_assert_eq(atomic_load(&order), 6);
+	cr_assert_eq(fq_gate_leave(&gate), 0);
+	left_by_another(6, &gate);
+	cr_assert_eq(stats(&gate).lent, 1);
+	cr_assert_eq(fq_gate_enter(&gate, -1), 0);
+	cr_assert_eq(work[6].ran, 0);
+	cr_assert_eq(fq_gate_leave(&gate), 0);
+	big_unlock(&big);
+	cr_assert_eq(fq_queue_drain(q, FQ_NO_BUDGET), 2);
+	expect_ran(6, 7);
+	cr_assert_eq(fq_gate_fini(&gate), 0);
+	cr_assert_eq(fq_queue_destroy(q), 0);
+}
+
 Test(gate_host, the_limit_holds)
 {
 	struct fq_queue *q = queue_of_test();
