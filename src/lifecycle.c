@@ -195,7 +195,10 @@ size_t fq_reclaim(void)
 	return count;
 }
 
-/* The same, one that is not on the list yet: goes through the list only if something was given back. */
+/*
+ * The same, one that is not on the list yet. Rarely something was given back meanwhile: then all of the
+ * list is gone through, for an fq_reclaim() that comes in between relies on whoever has it.
+ */
 void fq_device_free_or_leave(struct fq_device *dev)
 {
 	uint64_t puts = fq_load_acq(&fq_last_puts); /* D3 */

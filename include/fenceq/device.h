@@ -77,7 +77,8 @@ typedef void fq_flush_fn(void *opaque);
 /**
  * Called when the memory of a device goes, which nobody can reach any more, by the thread that frees
  * it: the owner's in fq_device_destroy(), else the one in fq_reclaim() or what the defer function was
- * given. The place to free what `opaque` points to, if fq_device_get() is used.
+ * given; these may free others that wait for fq_reclaim(), too. The place to free what `opaque` points
+ * to, if fq_device_get() is used.
  */
 typedef void fq_release_fn(void *opaque);
 
