@@ -38,8 +38,8 @@
  *   an owner who blocks on the gate himself does not wait for himself.
  *
  * Who may wait for what he has left
- *   A thread without which it can run. What is left is the holder's or, behind his limit or over a host's
- *   lock, the `queue`'s owner's. So these do not wait, but get in with fq_gate_enter():
+ *   A thread without which it can run. What is left is the holder's or, behind his limit or over a
+ *   host's lock, the `queue`'s owner's. So these do not wait, but get in with fq_gate_enter():
  *   - the owner, who would wait for himself;
  *   - a thread that has the host's lock, taken directly, which the owner may need first. It gets in at
  *     once.
@@ -47,12 +47,13 @@
  *
  * Over a host's own lock
  *   With `host` the gate wraps a lock that other code goes on taking directly: whoever is inside the
- *   gate has it, and keeps it: it is not let go in there, not even to wait for a condition, and of two
- *   gates over one lock the one that was entered first is left last. That other code is unaware of the gate and runs nothing when it unlocks; what is
- *   left while it holds the lock goes to the owner of `queue`, who takes the lock in his drain, waiting
- *   for it as he would for the lock itself. Until he has, what comes next goes to him as well. (A
- *   thread that stops for ever while it is lending him something leaves it at that: nothing is hidden
- *   or blocked, but all goes by way of the owner, and fq_gate_try_enter() says -EBUSY.)
+ *   gate has it, and keeps it: it is not let go in there, not even to wait for a condition, and of
+ *   two gates over one lock the one that was entered first is left last. That other code is unaware
+ *   of the gate and runs nothing when it unlocks; what is left while it holds the lock goes to the
+ *   owner of `queue`, who takes the lock in his drain, waiting for it as he would for the lock
+ *   itself. Until he has, what comes next goes to him as well. (A thread that stops for ever while it
+ *   is lending him something leaves it at that: nothing is hidden or blocked, but all goes by way of
+ *   the owner, and fq_gate_try_enter() says -EBUSY.)
  *
  * Guarantees
  *   | function                | who        | progress            | waits for                       |
