@@ -22,9 +22,13 @@ bool fq_queue_collect(struct fq_queue *q)
 	return fq_has_armed_tag(head) || (dirty & FQ_ARMED);
 }
 
+/*
+ * Something to flush is there in a handler of what has retired: to be published before anybody sleeps,
+ * by a drain that also goes on with the turn which the handler has interrupted.
+ */
 bool fq_queue_pending(const struct fq_queue *q)
 {
-	return q->ready_first || fq_queue_posted(q);
+	return fq_queue_has_work(q) || q->flush_first;
 }
 
 bool fq_queue_arm(struct fq_queue *q)
@@ -66,9 +70,10 @@ bool fq_queue_is_armed(const struct fq_queue *q)
 /* told: nobody has cleared the fd since this arm. */
 void fq_queue_take_posted(struct fq_queue *q)
 {
+	bool posted = fq_queue_posted(q);
 	bool was_armed = fq_queue_collect(q);
 
-	if (!q->sleepers || !q->ready_first)
+	if (!q->sleepers || !(posted || q->ready_first))
 		return;
 	if (was_armed && fq_load_acq(&q->wake.told) == fq_load_rlx(&q->wake.round)) /* R2 */
 		q->kicked = true;
@@ -81,7 +86,8 @@ void fq_queue_take_posted(struct fq_queue *q)
 bool fq_queue_prepare(struct fq_queue *q, struct fq_waiter *w)
 {
 	fq_calls_idle_wait(q);
-	if (q->ready_first || (q->deadlines && !fq_queue_timeout(q)) || !fq_queue_arm(q))
+	if (q->ready_first || q->flush_first || (q->deadlines && !fq_queue_timeout(q)) ||
+	    !fq_queue_arm(q))
 		return false;
 	if (!w->asleep) {
 		w->asleep = true;

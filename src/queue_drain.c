@@ -124,7 +124,7 @@ static bool run_all(struct fq_queue *q, unsigned budget, bool busy, bool clear)
 {
 	for (;;) {
 		run_ready(q);
-		if (!busy && q->left == budget && q->calls.idle && !fq_queue_pending(q)) {
+		if (!busy && q->left == budget && q->calls.idle && !fq_queue_has_work(q)) {
 			busy = true;
 			fq_calls_run_idle(q);
 			continue;
@@ -156,7 +156,7 @@ static unsigned drain(struct fq_queue *q, unsigned budget, bool busy, bool clear
 		busy = true;
 	armed = run_all(q, budget, busy, clear);
 	done = budget - q->left;
-	if (!armed && !q->left && fq_queue_pending(q)) {
+	if (!armed && !q->left && fq_queue_has_work(q)) {
 		fq_count_owner(&q->budget_stops, 1);
 		if (q->sleepers)
 			fq_queue_kick(q);

@@ -22,6 +22,11 @@ static inline bool fq_queue_posted(const struct fq_queue *q)
 	       (fq_load_rlx(&q->dirty) & ~(uint64_t)FQ_ARMED);
 }
 
+static inline bool fq_queue_has_work(const struct fq_queue *q)
+{
+	return q->ready_first || fq_queue_posted(q);
+}
+
 static inline struct fq_node *fq_node_reversed(struct fq_node *node)
 {
 	struct fq_node *top = NULL;
@@ -43,7 +48,8 @@ bool fq_queue_collect(struct fq_queue *q);
 /*
  * The same, and a handler may sleep on the fd, in a loop of its own; so while somebody may be asleep
  * the fd is readable for as long as handlers run, or armed. It costs nothing: the write that began the
- * drain is left where it is until the end.
+ * drain is left where it is until the end. Also when nothing came of what was posted: deadlines,
+ * watches and idle calls are handlers, too.
  */
 void fq_queue_take_posted(struct fq_queue *q);
 /* Only with an empty ready list. False when something was posted; half an arm does no harm. */

@@ -122,6 +122,68 @@ Test(callback, drains)
 	nested(39, 1, 1);
 }
 
+static void poll_inside(struct host *h, struct fq_fence *f, int status)
+{
+	(void)f;
+	(void)status;
+	if (h->count == 1)
+		got = (int)fq_queue_poll(h->q, FQ_NO_BUDGET);
+}
+
+/* What is left of the timeline that the handler came from is there for an inner poll. */
+Test(callback, polls)
+{
+	host.on_retire = poll_inside;
+	submit_all(&host, CTX, RING, fence, 3);
+	cr_assert_eq(fq_signal(host.handle, CTX, RING, fence[2].token), 0);
+	cr_assert_eq(drain(), 1);
+	cr_assert_eq(got, 2);
+	expect_retired(&host, 0, fence, 3, 0);
+}
+
+static unsigned refused, flushed;
+
+/* An inner loop with hooks, which asks whether it may sleep before it drains. */
+static void sleep_inside(struct host *h, struct fq_fence *f, int status)
+{
+	struct fq_waiter waiter = {false};
+
+	(void)f;
+	(void)status;
+	if (h->count != 1)
+		return;
+	for (; refused < 8 && !fq_queue_prepare(h->q, &waiter); refused++) {
+		cr_assert(fq_queue_pending(h->q));
+		(void)fq_queue_drain(h->q, 1);
+	}
+	flushed = h->flushes;
+	fq_queue_check(h->q, &waiter);
+}
+
+static void expect_refused(unsigned fences, unsigned times)
+{
+	struct host h;
+
+	host_open(&h, FQ_QUEUE_HOOKS);
+	cr_assert_eq(fq_context_create(h.dev, CTX), 0);
+	h.on_retire = sleep_inside;
+	refused = flushed = 0;
+	submit_all(&h, CTX, RING, fence, fences);
+	cr_assert_eq(fq_signal(h.handle, CTX, RING, fence[fences - 1].token), 0);
+	(void)fq_queue_drain(h.q, FQ_NO_BUDGET);
+	expect_retired(&h, 0, fence, fences, 0);
+	cr_assert_eq(refused, times, "%u", refused);
+	cr_assert_gt(flushed, 0, "asleep, and what has retired is not published");
+	host_close(&h);
+}
+
+/* It sleeps when all is retired that was signalled, and the guest has been told of it. */
+Test(callback, sleeps_when_all_is_done)
+{
+	expect_refused(3, 2);
+	expect_refused(1, 1);
+}
+
 static void destroy_own_context(struct host *h, struct fq_fence *f, int status)
 {
 	(void)f;
