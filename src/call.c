@@ -138,28 +138,41 @@ static bool runs_on_this_stack(const struct fq_call_slot *slot)
 	return false;
 }
 
-static int wait_for_runs(struct fq_call_slot *slot, int64_t timeout_ns)
+static int wait_for_runs(struct fq_call_slot *slot, int64_t until)
 {
-	const int64_t until = fq_until(timeout_ns);
 	uint32_t running;
 	int err = 0;
 
 	while ((running = (uint32_t)fq_load_acq(&slot->runs))) { /* C3 */
-		if (err || !timeout_ns)
-			return -ETIMEDOUT;
+		if (err)
+			return err;
 		err = fq_park_wait(&slot->runs, running, until);
 	}
 	return 0;
 }
 
+/* False while something runs. C4: the last touch; pairs with C4 in free_slot; acquire as C3. */
+static bool stop_waiting(struct fq_call_slot *slot)
+{
+	uint64_t seen = fq_load_rlx(&slot->runs);
+
+	while (!(uint32_t)seen) {
+		if (fq_cas_acqrel(&slot->runs, &seen, seen - WAITER))
+			return true;
+	}
+	return false;
+}
+
 /*
  * A run counts itself before it takes what was scheduled. If that take came before ours, we see the
- * run; if after, it has only what was scheduled in between, and sees that somebody waits. Whoever
- * schedules when we are gone is taken by somebody who sees that we are.
+ * run; if after, it has only what was scheduled in between, and sees that somebody waits: for we do
+ * not go while a run is between its take and that look. Whoever schedules when we are gone is taken by
+ * somebody who sees that we are.
  */
 int fq_call_cancel_wait(struct fq_call *call, int64_t timeout_ns)
 {
 	struct fq_call_slot *slot = fq_is_alive(call) ? slot_of(call) : NULL;
+	const int64_t until = fq_until(timeout_ns);
 	int err;
 
 	if (!slot)
@@ -170,9 +183,12 @@ int fq_call_cancel_wait(struct fq_call *call, int64_t timeout_ns)
 	}
 	fq_add_acqrel(&slot->runs, WAITER);
 	(void)take(slot);
-	err = wait_for_runs(slot, timeout_ns);
-	(void)take(slot);
-	fq_add_rel(&slot->runs, -WAITER); /* C4: the last touch; pairs with C4 in free_slot */
+	do {
+		err = wait_for_runs(slot, until);
+		(void)take(slot);
+	} while (!err && !stop_waiting(slot));
+	if (err)
+		fq_add_rel(&slot->runs, -WAITER); /* C4 */
 	return err;
 }
 
