@@ -22,7 +22,6 @@
  *   BUG_TOLD_EARLY   the poster says that it has told the owner before it has
  *   BUG_ROUND_LATE   the owner begins the round when it has looked at the state
  *   BUG_COUNT_LATE   a run counts itself only when it has taken what was scheduled
- *   BUG_NO_WAY       a run does not give way to who waits
  *   BUG_ONE_TAKE     who waits takes back what was scheduled before, not what came meanwhile
  *   BUG_GONE         who waits leaves although a run has begun that has not looked for him yet
  *   BUG_FLAG         a flag that a run is in progress, not a count: the inner run's end takes it down
@@ -195,7 +194,6 @@ inline begin()
 #ifdef BUG_COUNT_LATE
 	count_in();
 #endif
-#ifndef BUG_NO_WAY
 	if
 	:: was && waiters ->
 		d_step {
@@ -205,7 +203,6 @@ inline begin()
 		}
 	:: else
 	fi
-#endif
 }
 
 inline call_over()
@@ -260,13 +257,14 @@ inline run_it()
 active proctype owner()
 {
 	bool was, itself, nested;
+	bool looked; /* once, at any time: a loop would hide who waits for ever */
 	byte got, seen_round, seen_waiters;
 
 end:
 	do
 	:: dirty -> visit()
 	:: ready -> run_it()
-	:: d_step { !dirty && !ready -> assert(!(returned & ~answered)) }
+	:: d_step { !dirty && !ready && !looked -> looked = true; assert(!(returned & ~answered)) }
 	od
 }
 
@@ -293,7 +291,7 @@ inline wait_for_runs()
 active proctype canceller()
 {
 	byte seen_runs, seen_wakes;
-	bool asleep, timed_out, gone;
+	bool asleep, timed_out;
 
 	if
 	:: take_back(); goto done
@@ -310,21 +308,20 @@ active proctype canceller()
 		d_step {
 			if
 #ifndef BUG_GONE
-			:: runs && !timed_out -> gone = false
+			:: runs && !timed_out -> over = false; late = 0
 #endif
-			:: else -> waiters--; gone = true
+			:: else ->
+				waiters--;
+				assert(timed_out || !inside);
+				left = true;
+				ended = !timed_out
 			fi
 		};
 		if
-		:: gone -> break
+		:: left -> break
 		:: else
 		fi
 	od;
-	atomic {
-		assert(timed_out || !inside);
-		left = true;
-		ended = !timed_out
-	};
 done:	skip
 }
 
