@@ -108,8 +108,8 @@ FQ_API bool fq_call_cancel(struct fq_call *call);
 
 /**
  * Takes back what was scheduled and waits until no run is in progress; no other begins meanwhile:
- * schedules that come while it waits, from the callback itself above all, are taken back, too. What
- * the callback did is visible afterwards. Any thread, but not with a lock that the callback takes;
+ * schedules that come while it waits, from the callback itself above all, are taken back, too (one
+ * that comes as it returns is a new one, and runs). What the callback did is visible afterwards. Any thread, but not with a lock that the callback takes;
  * on the owner it need not wait.
  * @return 0; -ETIMEDOUT cancelled, and still running; -EDEADLK cancelled, but called from inside the
  *         callback (however deep in nested drains), which it cannot wait for; -EINVAL as
