@@ -11,7 +11,7 @@
  * written before the next.
  */
 
-static struct fq_outgoing *call_of(struct fq_message *m)
+static struct fq_outgoing *exchange_of(struct fq_message *m)
 {
 	return m->node.run == fq_tx_exchange ? fq_container_of(m, struct fq_outgoing, message)
 					     : NULL;
@@ -40,7 +40,7 @@ static void give_back(struct fq_channel *ch, struct fq_message *m, int status)
 }
 
 /* An exchange that is off the list, and not borrowed. */
-static void drop_call(struct fq_channel *ch, struct fq_outgoing *out)
+static void drop_exchange(struct fq_channel *ch, struct fq_outgoing *out)
 {
 	fq_count_owner(&ch->withdrawn, 1);
 	fq_request_settle(ch->table, out->slot, true);
@@ -53,7 +53,7 @@ void fq_tx_exchange(struct fq_node *node)
 	struct fq_channel *ch = m->channel;
 
 	if (ch->closed) {
-		drop_call(ch, call_of(m));
+		drop_exchange(ch, exchange_of(m));
 		return;
 	}
 	append(ch, node);
@@ -78,11 +78,11 @@ void fq_tx_fail(struct fq_channel *ch, int status)
 	ch->half_from = ch->half_to = 0;
 	while (ch->tx_first) {
 		struct fq_message *m = fq_container_of(ch->tx_first, struct fq_message, node);
-		struct fq_outgoing *out = call_of(m);
+		struct fq_outgoing *out = exchange_of(m);
 
 		take_first(ch);
 		if (out)
-			drop_call(ch, out);
+			drop_exchange(ch, out);
 		else
 			give_back(ch, m, status);
 	}
@@ -171,14 +171,14 @@ static bool write_message(struct fq_channel *ch, struct fq_message *m, int *err)
 	return false;
 }
 
-static void write_call(struct fq_channel *ch, struct fq_outgoing *out)
+static void write_exchange(struct fq_channel *ch, struct fq_outgoing *out)
 {
 	bool done;
 	int err;
 
 	if (!fq_request_borrow(out->slot)) {
 		take_first(ch);
-		drop_call(ch, out);
+		drop_exchange(ch, out);
 		return;
 	}
 	done = write_message(ch, &out->message, &err);
@@ -205,10 +205,10 @@ static void write_post(struct fq_channel *ch, struct fq_message *m)
 static void write_next(struct fq_channel *ch)
 {
 	struct fq_message *m = fq_container_of(ch->tx_first, struct fq_message, node);
-	struct fq_outgoing *out = call_of(m);
+	struct fq_outgoing *out = exchange_of(m);
 
 	if (out)
-		write_call(ch, out);
+		write_exchange(ch, out);
 	else
 		write_post(ch, m);
 }

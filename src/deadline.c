@@ -94,9 +94,7 @@ int fq_deadline_set(struct fq_queue *q, struct fq_deadline *d, int64_t timeout_n
 	d->queue = q;
 	d->sequence = q->deadlines_set++;
 	d->child = d->next = d->before = NULL;
-	d->at_ns = timeout_ns <= 0                ? now
-		   : timeout_ns > INT64_MAX - now ? INT64_MAX
-						  : now + timeout_ns;
+	d->at_ns = timeout_ns <= 0 ? now : fq_after(now, timeout_ns);
 	q->deadlines = meld(q->deadlines, d);
 	adjust_timer(q, now);
 	/* Another loop may be asleep, until a time that it took from fq_queue_timeout() before. */

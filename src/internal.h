@@ -47,15 +47,16 @@ static inline int64_t fq_now(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+/* So long after now, which is no later than INT64_MAX. */
+static inline int64_t fq_after(int64_t now, int64_t timeout_ns)
+{
+	return timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
+}
+
 /* The time at which a time-out from now ends; INT64_MAX for ever. */
 static inline int64_t fq_until(int64_t timeout_ns)
 {
-	int64_t now;
-
-	if (timeout_ns < 0)
-		return INT64_MAX;
-	now = fq_now();
-	return timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
+	return timeout_ns < 0 ? INT64_MAX : fq_after(fq_now(), timeout_ns);
 }
 
 /* What is left until then, as a time-out: 0 when it has come, -1 for ever. */

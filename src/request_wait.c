@@ -58,11 +58,14 @@ static void deliver(struct fq_node *node)
 	req->done(req);
 }
 
+static void give_up(struct fq_request *req)
+{
+	(void)fq_request_end(req, -ETIMEDOUT, &req->table->timed_out);
+}
+
 static void time_out(struct fq_deadline *deadline)
 {
-	struct fq_request *req = fq_container_of(deadline, struct fq_request, deadline);
-
-	(void)fq_request_end(req, -ETIMEDOUT, &req->table->timed_out);
+	give_up(fq_container_of(deadline, struct fq_request, deadline));
 }
 
 /* Owner. */
@@ -93,11 +96,6 @@ bool fq_request_choose_way(struct fq_request *req)
 }
 
 /* -- waiting ----------------------------------------------------------------------------------- */
-
-static void give_up(struct fq_request *req)
-{
-	(void)fq_request_end(req, -ETIMEDOUT, &req->table->timed_out);
-}
 
 /*
  * The owner's. Whoever ends the request wakes it by way of the queue; if that is done already, what

@@ -22,6 +22,7 @@
 
 #include <fenceq/fenceq.h>
 
+#include "second_consumer.h"
 #include "stress.h"
 
 #define SHARED 5
@@ -254,24 +255,6 @@ static void *stop_it(void *arg)
 
 /* -- owners -------------------------------------------------------------------------------------- */
 
-static void *second_consumer(void *arg)
-{
-	uint64_t seed = *(uint64_t *)arg;
-
-	while (!atomic_load(&consumers_stop)) {
-		const uint64_t r = stress_random(&seed);
-
-		pthread_mutex_lock(&host_lock);
-		(void)fq_queue_poll(queue, r % 2 ? 3 : 64);
-		pthread_mutex_unlock(&host_lock);
-		if (r >> 8 & 1)
-			sched_yield();
-		else
-			poll(NULL, 0, 1);
-	}
-	return NULL;
-}
-
 /* Under the host's lock. */
 static bool all_seen(void)
 {
@@ -382,18 +365,23 @@ static void finish(unsigned flags)
 
 static void run(unsigned flags, struct stress_options *o)
 {
-	uint64_t seeds[2] = {stress_random(&o->seed), stress_random(&o->seed)};
-	pthread_t second, stopper;
+	struct second_consumer second = {.host_lock = &host_lock,
+					 .stop = &consumers_stop,
+					 .seed = stress_random(&o->seed),
+					 .budget = 64};
+	uint64_t stopper_seed = stress_random(&o->seed);
+	pthread_t consumer, stopper;
 
 	STRESS_CHECK(!fq_queue_create(&queue, flags), "create");
+	second.queue = queue;
 	begin(o);
 	for (unsigned i = 0; i < posters; i++)
 		pthread_create(&poster[i].thread, NULL, post, &poster[i]);
-	pthread_create(&second, NULL, second_consumer, &seeds[0]);
-	pthread_create(&stopper, NULL, stop_it, &seeds[1]);
+	pthread_create(&consumer, NULL, second_consumer_run, &second);
+	pthread_create(&stopper, NULL, stop_it, &stopper_seed);
 	own(flags, o);
 	atomic_store(&consumers_stop, true);
-	pthread_join(second, NULL);
+	pthread_join(consumer, NULL);
 	pthread_join(stopper, NULL);
 	for (unsigned i = 0; i < posters; i++)
 		pthread_join(poster[i].thread, NULL);

@@ -12,6 +12,7 @@
 
 #include <fenceq/fenceq.h>
 
+#include "second_consumer.h"
 #include "stress.h"
 
 #define WINDOW 256 /* nodes in flight of one poster */
@@ -92,25 +93,6 @@ static void *post(void *arg)
 	return NULL;
 }
 
-/* Drains from another thread while the owner may be asleep (field notes, trap 16). */
-static void *second_consumer(void *arg)
-{
-	uint64_t seed = *(uint64_t *)arg;
-
-	while (!atomic_load(&consumers_stop)) {
-		uint64_t r = stress_random(&seed);
-
-		pthread_mutex_lock(&host_lock);
-		(void)fq_queue_poll(queue, r % 2 ? 3 : FQ_NO_BUDGET);
-		pthread_mutex_unlock(&host_lock);
-		if (r >> 8 & 1)
-			sched_yield();
-		else
-			poll(NULL, 0, 1);
-	}
-	return NULL;
-}
-
 static bool all_arrived(void)
 {
 	if (atomic_load(&posters_running))
@@ -174,12 +156,16 @@ static void own(bool hooks, struct stress_options *o)
 
 static void run(unsigned flags, struct stress_options *o)
 {
-	uint64_t second_seed = stress_random(&o->seed);
+	struct second_consumer second = {.host_lock = &host_lock,
+					 .stop = &consumers_stop,
+					 .seed = stress_random(&o->seed),
+					 .budget = FQ_NO_BUDGET};
 	struct fq_queue_stats stats;
 	uint64_t total = 0;
-	pthread_t second;
+	pthread_t consumer;
 
 	STRESS_CHECK(!fq_queue_create(&queue, flags), "create");
+	second.queue = queue;
 	atomic_store(&posters_stop, false);
 	atomic_store(&consumers_stop, false);
 	atomic_store(&posters_running, posters);
@@ -189,10 +175,10 @@ static void run(unsigned flags, struct stress_options *o)
 		poster[i].seed = stress_random(&o->seed);
 		pthread_create(&poster[i].thread, NULL, post, &poster[i]);
 	}
-	pthread_create(&second, NULL, second_consumer, &second_seed);
+	pthread_create(&consumer, NULL, second_consumer_run, &second);
 	own(flags & FQ_QUEUE_HOOKS, o);
 	atomic_store(&consumers_stop, true);
-	pthread_join(second, NULL);
+	pthread_join(consumer, NULL);
 	for (unsigned i = 0; i < posters; i++) {
 		pthread_join(poster[i].thread, NULL);
 		total += poster[i].pushed;

@@ -6,26 +6,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "jobs.h"
-
-static struct fq_queue *q;
-static struct job a, b;
+#include "job_pair.h"
 
 static void setup(void)
 {
-	q = queue_open(0);
-	job_init(&a, q, NULL);
-	job_init(&b, q, NULL);
+	pair_open(0);
 }
 
-static void teardown(void)
-{
-	(void)fq_call_fini(&a.call);
-	(void)fq_call_fini(&b.call);
-	cr_assert_eq(fq_queue_destroy(q), 0);
-}
-
-TestSuite(call_cancel, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(call_cancel, .init = setup, .fini = pair_close, .timeout = 60);
 
 Test(call_cancel, says_whether_it_was_pending)
 {

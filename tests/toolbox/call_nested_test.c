@@ -5,17 +5,13 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#include "jobs.h"
+#include "job_pair.h"
 
-static struct fq_queue *q;
-static struct job a, b;
 static struct fq_waiter outer, inner;
 
 static void open_with(unsigned flags)
 {
-	q = queue_open(flags);
-	job_init(&a, q, NULL);
-	job_init(&b, q, NULL);
+	pair_open(flags);
 	outer = inner = (struct fq_waiter){false};
 }
 
@@ -24,21 +20,14 @@ static void setup(void)
 	open_with(0);
 }
 
-static void teardown(void)
-{
-	(void)fq_call_fini(&a.call);
-	(void)fq_call_fini(&b.call);
-	cr_assert_eq(fq_queue_destroy(q), 0);
-}
-
 static void reopen_with(unsigned flags)
 {
-	teardown();
+	pair_close();
 	open_with(flags);
 }
 
-TestSuite(call_nested, .init = setup, .fini = teardown, .timeout = 60);
-TestSuite(trap, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(call_nested, .init = setup, .fini = pair_close, .timeout = 60);
+TestSuite(trap, .init = setup, .fini = pair_close, .timeout = 60);
 
 static void again_inside(struct job *job)
 {

@@ -5,27 +5,15 @@
 #include <signal.h>
 #include <stdatomic.h>
 
-#include "jobs.h"
-
-static struct fq_queue *q;
-static struct job a, b;
+#include "job_pair.h"
 
 static void setup(void)
 {
-	q = queue_open(0);
-	job_init(&a, q, NULL);
-	job_init(&b, q, NULL);
+	pair_open(0);
 }
 
-static void teardown(void)
-{
-	(void)fq_call_fini(&a.call);
-	(void)fq_call_fini(&b.call);
-	cr_assert_eq(fq_queue_destroy(q), 0);
-}
-
-TestSuite(call, .init = setup, .fini = teardown, .timeout = 60);
-TestSuite(trap, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(call, .init = setup, .fini = pair_close, .timeout = 60);
+TestSuite(trap, .init = setup, .fini = pair_close, .timeout = 60);
 
 Test(call, runs_once_for_each_schedule)
 {
